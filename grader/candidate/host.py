@@ -1,0 +1,258 @@
+"""Answers calls on the learner's code: loads the file, keeps its modules and graphs, reports what happened.
+
+Requests and replies are the plain messages of ``grader.candidate.wire``. A reply holds ``value`` or ``error``;
+``changed`` counts the inputs that were changed in place, ``ran`` names what ran for the first time.
+"""
+
+from __future__ import annotations
+
+import builtins
+import linecache
+import random
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType, TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grader.candidate.elsewhere import Elsewhere, elsewhere
+from grader.candidate.trace import Log, Watch
+from grader.candidate.wire import ModuleRef, WireError, pack, unpack
+
+MAX_TEXT = 2_000  # characters of an error's message
+_MODULE_NAMES = frozenset(dir(nn.Module))
+_same = torch.equal  # kept from before the learner's file is loaded
+
+
+class Host:
+    """The learner's side of the conversation.
+
+    Args:
+        namespace: The learner's code when it is loaded already (an author's variant); otherwise ``load`` brings it.
+        file: Name under which the source is compiled.
+    """
+
+    def __init__(self, namespace: ModuleType | None = None, file: str = "<submission>") -> None:
+        self._namespace = namespace
+        self._watch = Watch(file)
+        self._file = file
+        self._modules: list[nn.Module] = []
+        self._graphs: dict[int, tuple[list[Tensor], list[Tensor], dict[str, Tensor]]] = {}
+        self._device: torch.device | None = None
+
+    def answer(self, frame: bytes) -> bytes:
+        """Return the reply to one request, whatever the learner's code does short of ending the process."""
+        reply: dict[str, Any]
+        try:
+            request = unpack(frame, trusted=True)
+            handler: Callable[..., dict[str, Any]] = getattr(self, f"_on_{request.pop('op')}")
+            reply = handler(**request)
+        except BaseException as error:  # SystemExit and KeyboardInterrupt of the learner's code too
+            reply = {"error": self._describe_error(error)}
+        reply["ran"] = self._watch.news()
+        try:
+            return pack(reply, module_ref=self._number)
+        except (WireError, RuntimeError, RecursionError, MemoryError) as error:
+            text = str(error) if isinstance(error, WireError) else f"the result cannot be handed over: {error}"
+            reply = {"error": {"type": "WireError", "bases": [], "message": text[:MAX_TEXT], "line": None}, "ran": {}}
+            return pack(reply)
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def _on_load(self, source: str) -> dict[str, Any]:
+        """Run the learner's file; the reply names what it defines."""
+        lines = source.splitlines(keepends=True)
+        linecache.cache[self._file] = (len(source), None, lines, self._file)  # tracebacks, inspect, TorchScript
+        module = ModuleType("submission")
+        module.__file__ = self._file
+        sys.modules["submission"] = module
+        code = compile(source, self._file, "exec", dont_inherit=True)
+        with self._watch:
+            exec(code, module.__dict__)  # noqa: S102 (running the learner's file is the purpose of this process)
+        self._namespace = module
+        return {"value": self._kinds()}
+
+    def _on_reset(self, seed: int) -> dict[str, Any]:
+        """Forget modules, graphs and traces, and seed the generators: a new check begins."""
+        self._modules.clear()
+        self._graphs.clear()
+        self._device = None
+        self._watch.log = None
+        torch.manual_seed(seed)
+        random.seed(seed)
+        if "numpy.random" in sys.modules:
+            sys.modules["numpy.random"].seed(seed % 2**32)
+        return {"value": self._kinds()}
+
+    def _on_call(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], grad: bool, number: int, owner: int | None
+    ) -> dict[str, Any]:
+        """Call a function or class of the file, or (with ``owner``) a method of a module."""
+        args, kwargs = _place(args, {}), _place(kwargs, {})
+        inputs = list(_tensors((args, kwargs)))
+        before = [_snapshot(tensor) for tensor in inputs]
+        leaves = [tensor for tensor in inputs if tensor.requires_grad]
+        module = None if owner is None else self._modules[owner]
+        target = getattr(self._namespace, name) if module is None else getattr(module, name)
+        parameters = {} if module is None else _parameters(module)
+        value = self._run(target, args, kwargs, grad)
+        outputs = list(_tensors(value))
+        if any(tensor.requires_grad for tensor in outputs):
+            self._graphs[number] = (outputs, leaves, parameters)
+        changed = [i for i, (tensor, old) in enumerate(zip(inputs, before, strict=True)) if not _unchanged(tensor, old)]
+        reply: dict[str, Any] = {"value": value, "changed": changed}
+        if isinstance(value, nn.Module):
+            reply["module"] = self._describe(value)
+        elif module is not None:
+            reply["names"] = list(parameters)
+        return reply
+
+    def _on_vjp(self, number: int, gradients: tuple[Tensor | None, ...]) -> dict[str, Any]:
+        """Send gradients of a call's outputs back to its inputs and to its module's parameters."""
+        outputs, leaves, parameters = self._graphs[number]
+        pairs = [(out, g) for out, g in zip(outputs, gradients, strict=True) if g is not None and out.requires_grad]
+        wanted = {name: p for name, p in parameters.items() if p.requires_grad}
+        with self._watch:
+            found = torch.autograd.grad(
+                [out for out, _ in pairs],
+                [*leaves, *wanted.values()],
+                [g.to(out.dtype) for out, g in pairs],
+                allow_unused=True,
+            )
+        grads = dict(zip(wanted, found[len(leaves) :], strict=True))
+        return {"value": {"inputs": list(found[: len(leaves)]), "parameters": grads}}
+
+    def _on_describe(self, owner: int) -> dict[str, Any]:
+        return {"value": self._describe(self._modules[owner])}
+
+    def _on_state(self, owner: int) -> dict[str, Any]:
+        return {"value": dict(self._modules[owner].state_dict())}
+
+    def _on_buffers(self, owner: int) -> dict[str, Any]:
+        return {"value": dict(self._modules[owner].named_buffers())}
+
+    def _on_load_state(self, owner: int, state: dict[str, Tensor], strict: bool) -> dict[str, Any]:
+        result = self._modules[owner].load_state_dict(state, strict=strict)
+        return {"value": [list(result.missing_keys), list(result.unexpected_keys)]}
+
+    def _on_set(self, owner: int, values: dict[str, Tensor]) -> dict[str, Any]:
+        """Carry over what the suite wrote into parameters."""
+        parameters = _parameters(self._modules[owner])
+        with torch.no_grad():
+            for name, value in values.items():
+                parameters[name].copy_(value)
+        return {"value": None}
+
+    def _on_device(self, device: torch.device | None) -> dict[str, Any]:
+        self._device = device
+        return {"value": None}
+
+    def _on_trace(self, on: bool) -> dict[str, Any]:
+        """Begin a log, or end it and return it."""
+        log, self._watch.log = self._watch.log, Log() if on else None
+        if on or log is None:
+            return {"value": None}
+        ops = [[name, [list(s) for s in inputs], [list(s) for s in outputs]] for name, inputs, outputs in log.ops]
+        return {"value": {"ops": ops, "functions": log.functions, "largest": log.largest, "mixed": log.mixed}}
+
+    # --- parts -------------------------------------------------------------------------------------------------------
+
+    def _run(self, target: Callable[..., Any], args: Any, kwargs: Any, grad: bool) -> Any:
+        torch.set_default_device(self._device)
+        try:
+            with torch.set_grad_enabled(grad), self._watch:
+                return target(*args, **kwargs)
+        finally:
+            torch.set_default_device(None)
+
+    def _kinds(self) -> dict[str, str]:
+        """Return name → ``class``, ``function`` or ``value`` for what the file defines."""
+        kinds = {}
+        for name, value in vars(self._namespace).items():
+            if not name.startswith("__") and not isinstance(value, ModuleType):
+                kinds[name] = "class" if isinstance(value, type) else "function" if callable(value) else "value"
+        return kinds
+
+    def _number(self, module: nn.Module) -> int:
+        for number, known in enumerate(self._modules):
+            if known is module:
+                return number
+        self._modules.append(module)
+        return len(self._modules) - 1
+
+    def _describe(self, module: nn.Module) -> dict[str, Any]:
+        parameters = _parameters(module)
+        return {
+            "number": ModuleRef(self._number(module)),
+            "type": type(module).__name__,
+            "training": module.training,
+            "parameters": {name: parameter.detach() for name, parameter in parameters.items()},
+            "frozen": [name for name, parameter in parameters.items() if not parameter.requires_grad],
+            "methods": [name for name in dir(type(module)) if name not in _MODULE_NAMES][:1000],
+        }
+
+    def _describe_error(self, error: BaseException) -> dict[str, Any]:
+        """Return type, message and the innermost line of the learner's file, all as plain text."""
+        try:
+            message = str(error)
+        except Exception:  # a learner's exception may break while it is printed
+            message = ""
+        bases = [base.__name__ for base in type(error).__mro__ if getattr(builtins, base.__name__, None) is base]
+        line = error.lineno if isinstance(error, SyntaxError) else _line_of(error.__traceback__, self._file)
+        return {"type": type(error).__name__[:80], "bases": bases, "message": message[:MAX_TEXT], "line": line}
+
+
+def _line_of(trace: TracebackType | None, file: str) -> int | None:
+    line = None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def _parameters(module: nn.Module) -> dict[str, Tensor]:
+    return dict(module.named_parameters())
+
+
+def _place(value: Any, known: dict[int, Tensor]) -> Any:
+    """Let true meta tensors be stood in for, one stand-in for each."""
+    if isinstance(value, Tensor) and value.device.type == "meta" and not isinstance(value, Elsewhere):
+        return known.setdefault(id(value), elsewhere(value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(_place(item, known) for item in value)
+    if isinstance(value, dict):
+        return {key: _place(item, known) for key, item in value.items()}
+    return value
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Yield every tensor in ``value`` once, in the order in which it crosses the wire."""
+    seen: set[int] = set()
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Tensor):
+            if id(item) not in seen:
+                seen.add(id(item))
+                yield item
+        elif isinstance(item, (list, tuple)):
+            stack.extend(reversed(item))
+        elif isinstance(item, dict):
+            stack.extend(reversed(list(item.values())))
+
+
+def _snapshot(tensor: Tensor) -> tuple[torch.Size, tuple[int, ...], Tensor | None]:
+    copy = None if tensor.device.type == "meta" else tensor.detach().clone()
+    return tensor.shape, tensor.stride(), copy
+
+
+def _unchanged(tensor: Tensor, old: tuple[torch.Size, tuple[int, ...], Tensor | None]) -> bool:
+    shape, strides, values = old
+    if tensor.shape != shape or tensor.stride() != strides:
+        return False
+    if values is None or _same(tensor.detach(), values):
+        return True
+    return _same(torch.nan_to_num(tensor.detach()), torch.nan_to_num(values))  # NaN equals itself here

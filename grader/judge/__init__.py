@@ -1,0 +1,1 @@
+"""The trusted side: it loads answer keys, runs their suites and decides."""

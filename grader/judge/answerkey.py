@@ -1,0 +1,89 @@
+"""Loads an answer key's code: the solution, its suite, and copies of the solution with other parts put in."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from types import ModuleType
+
+from grader.errors import AnswerKeyError
+from grader.judge.suite import Variant
+from grader.model import Exercise
+
+_copies = itertools.count()
+
+
+class AnswerKey:
+    """The code of one exercise's folder; read where it lies, run in this process.
+
+    Args:
+        exercise: The exercise whose folder is loaded, on first use of each part.
+    """
+
+    def __init__(self, exercise: Exercise) -> None:
+        self.exercise = exercise
+        self._package = self._new_package()
+
+    @cached_property
+    def solution(self) -> ModuleType:
+        """The solution."""
+        return self._load(self._package, "solution")
+
+    @cached_property
+    def suite(self) -> ModuleType:
+        """The suite, with ``probe`` and perhaps ``picture``."""
+        return self._load(self._package, f"test_{self.exercise.slug}")
+
+    @cached_property
+    def variants(self) -> tuple[Variant, ...]:
+        """All variants, in the order of the file."""
+        found = vars(self._load(self._package, "variants")).values()
+        return tuple(v for v in (vars(value).get("__variant__") for value in found if hasattr(value, "__dict__")) if v)
+
+    def variant(self, name: str) -> Variant:
+        """Return the variant called ``name``.
+
+        Raises:
+            AnswerKeyError: If there is none.
+        """
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        raise AnswerKeyError(f"{self.exercise.slug}/variants.py has no variant `{name}`.")
+
+    def build(self, names: Sequence[str]) -> ModuleType:
+        """Return a fresh copy of the solution in which the named variants stand in for what they replace.
+
+        Each variant is loaded anew beside the copy, so that it sees the other ones' parts and the solution's rest.
+        """
+        package = self._new_package()
+        copy = self._load(package, "solution")
+        replaced = {self.variant(name).replaces: name for name in names}
+        for part, name in replaced.items():
+            if not hasattr(copy, part):
+                raise AnswerKeyError(f"{self.exercise.slug}: `{name}` replaces `{part}`, which the solution has not.")
+            beside = self._load(package, "variants")
+            setattr(copy, part, getattr(beside, name))
+            for other, other_name in replaced.items():
+                if other != part and hasattr(beside, other):
+                    setattr(beside, other, getattr(self._load(package, "variants"), other_name))
+        return copy
+
+    def _new_package(self) -> str:
+        """Register an empty package over the folder, so that ``from .solution import …`` works in it."""
+        name = f"answerkey_{next(_copies)}_{self.exercise.slug}"
+        package = ModuleType(name)
+        package.__path__ = [str(self.exercise.folder)]
+        sys.modules[name] = package
+        return name
+
+    def _load(self, package: str, part: str) -> ModuleType:
+        sys.modules.pop(f"{package}.{part}", None)
+        try:
+            return importlib.import_module(f"{package}.{part}")
+        except Exception as error:
+            where = f"{self.exercise.folder.name}/{part}.py"
+            raise AnswerKeyError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error

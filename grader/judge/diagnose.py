@@ -1,0 +1,80 @@
+"""Names the mistake: compares how the learner's code behaves with how each misconception does."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from grader.judge.answerkey import AnswerKey
+from grader.model import Diagnosis
+
+PAIR_SECONDS = 1.0  # for trying pairs, once no single misconception fits
+_SEED = 20_170_612  # the probe's inputs are the same for all, so any fixed number will do
+
+
+def observe(key: AnswerKey, impl: Any) -> Mapping[str, Any]:
+    """Return what the suite's probe sees of ``impl``."""
+    torch.manual_seed(_SEED)
+    seen: Mapping[str, Any] = key.suite.probe(impl)
+    return seen
+
+
+def diagnose(key: AnswerKey, impl: Any) -> tuple[Diagnosis, ...]:
+    """Return the misconceptions whose behaviour the learner's code shares: one, or a pair, or none.
+
+    Args:
+        key: The exercise's answer key.
+        impl: The learner's code, at the start of a fresh check.
+    """
+    mine = observe(key, impl)
+    if same(mine, observe(key, key.solution)):
+        return ()
+    wrong = [variant for variant in key.variants if variant.kind == "misconception"]
+    for variant in wrong:
+        if same(mine, observe(key, key.build([variant.name]))):
+            return (Diagnosis(variant.name, variant.message),)
+    messages = {variant.name: variant.message for variant in wrong}
+    for first, second in _pairs(key):
+        if same(mine, observe(key, key.build([first, second]))):
+            return tuple(Diagnosis(name, messages[name]) for name in (first, second))
+    return ()
+
+
+def _pairs(key: AnswerKey) -> Iterator[tuple[str, str]]:
+    """Yield pairs of misconceptions about different parts, as long as time allows."""
+    end = time.monotonic() + PAIR_SECONDS
+    wrong = [variant for variant in key.variants if variant.kind == "misconception"]
+    for a, b in itertools.combinations(wrong, 2):
+        if time.monotonic() > end:
+            return
+        if a.replaces != b.replaces:
+            yield a.name, b.name
+
+
+def same(mine: object, other: object) -> bool:
+    """Say whether two observations agree: same structure, shapes and dtypes, numbers alike up to rounding."""
+    if isinstance(mine, Tensor) and isinstance(other, Tensor):
+        return _same_tensor(mine.detach(), other.detach())
+    if isinstance(mine, Mapping) and isinstance(other, Mapping):
+        return mine.keys() == other.keys() and all(same(mine[name], other[name]) for name in mine)
+    if isinstance(mine, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(mine) == len(other) and all(map(same, mine, other))
+    if isinstance(mine, float) and isinstance(other, float):
+        return mine == other or abs(mine - other) <= 1e-4 * max(1.0, abs(other))
+    return type(mine) is type(other) and mine == other
+
+
+def _same_tensor(mine: Tensor, other: Tensor) -> bool:
+    if mine.shape != other.shape or mine.dtype != other.dtype or mine.device != other.device:
+        return False
+    if mine.device.type == "meta":
+        return True
+    if not (mine.is_floating_point() or mine.is_complex()):
+        return torch.equal(mine, other)
+    tolerance = 2e-2 if mine.dtype in (torch.bfloat16, torch.float16) else 1e-4
+    return torch.allclose(mine, other, rtol=tolerance, atol=tolerance, equal_nan=True)

@@ -1,0 +1,221 @@
+"""Grades one submission on one exercise: the judge's main job."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from grader.errors import SubmissionError
+from grader.judge.answerkey import AnswerKey
+from grader.judge.candidates import Candidate, CandidateDied, Launcher
+from grader.judge.diagnose import diagnose
+from grader.judge.jobs import GradeJob
+from grader.judge.plugin import NOT_RUN, Outcome, run_suite, seed_of
+from grader.judge.proxy import Impl
+from grader.judge.session import LOAD_SECONDS, CandidateError, Session, clean
+from grader.model import (
+    CheckResult,
+    CheckVerdict,
+    Diagnosis,
+    Exercise,
+    ExerciseResult,
+    PolicyFinding,
+    Submission,
+    Verdict,
+)
+from grader.policy import is_forbidden, read_policy
+from grader.stub import is_untouched, make_stub
+from grader.submission import check_source
+
+EXERCISE_SECONDS = 60.0
+MAX_TIMEOUTS = 3  # after so many checks that had to be stopped, the rest is not tried
+_OUTPUT_SHOWN = 4_000  # characters
+
+
+class RemoteSubject:
+    """The learner's code in a candidate; a candidate that died is replaced at the next check.
+
+    Args:
+        launcher: Starts candidates.
+        submission: What they load.
+    """
+
+    def __init__(self, launcher: Launcher, submission: Submission) -> None:
+        self._launcher = launcher
+        self._submission = submission
+        self._candidate: Candidate | None = None
+        self._session: Session | None = None
+        self._end = time.monotonic() + EXERCISE_SECONDS
+        self._timeouts = 0
+        self._printed: list[str] = []
+        self.layers: tuple[str, ...] = ()
+        self.ran: dict[str, int | None] = {}
+
+    def begin(self, seed: int) -> Impl:
+        """Start a check, in a new candidate if the last one is gone."""
+        if self._timeouts >= MAX_TIMEOUTS or time.monotonic() > self._end:
+            raise CandidateDied("Not run: your code had used up its time in the checks before.", not_run=True)
+        session = self._session or self.load()
+        return Impl(session, session.begin(seed))
+
+    def load(self) -> Session:
+        """Start a candidate and let it load the submission.
+
+        Raises:
+            CandidateError: What the file raised.
+            CandidateDied: If it did not get as far as that.
+        """
+        self._candidate = self._launcher.launch()
+        self.layers = self._candidate.layers
+        session = Session(self, on_ran=self._note)
+        session.ask("load", LOAD_SECONDS, source=self._submission.source)
+        self._session = session
+        return session
+
+    def ask(self, message: dict[str, object], seconds: float) -> dict[str, object]:
+        """Send a request to the present candidate, within the exercise's time."""
+        if self._candidate is None:
+            raise CandidateDied("Your code's process is gone.")
+        left = max(0.1, self._end - time.monotonic())
+        try:
+            return self._candidate.ask(message, min(seconds, left))
+        except CandidateDied as death:
+            if self._session is not None:
+                self._timeouts += death.timed_out
+            self._session = None
+            raise
+
+    def changed(self) -> Sequence[str]:
+        """Inputs that were changed in place since the check began."""
+        return self._session.changed if self._session is not None else ()
+
+    def where(self, line: int | None) -> str:
+        """Say where a line of the submission is."""
+        if line is None:
+            return ""
+        lines = self._submission.lines
+        return f" ({lines[line - 1]})" if 0 < line <= len(lines) else f" (line {line})"
+
+    def close(self) -> str:
+        """End the candidate and return what the learner's code printed, cleaned and capped."""
+        if self._candidate is not None:
+            self._candidate.close()
+            self._printed.append(self._candidate.output)
+        return clean("".join(self._printed), _OUTPUT_SHOWN)
+
+    def _note(self, name: str, line: int | None) -> None:
+        self.ran.setdefault(name, line)
+
+
+def grade(
+    job: GradeJob, launcher: Launcher, on_check: Callable[[int], None] = lambda done: None
+) -> tuple[ExerciseResult, tuple[str, ...]]:
+    """Return the result of a submission, and the sandbox's layers that held it (none if nothing ran).
+
+    Args:
+        job: What to grade.
+        launcher: Starts candidates.
+        on_check: Told how many checks are done.
+    """
+    started = time.perf_counter()
+    exercise, submission = job.exercise, job.submission
+    try:
+        check_source(submission.source, submission.lines)
+    except SubmissionError as error:
+        return ExerciseResult.unrunnable(exercise, submission.file, str(error), error.line), ()
+    if is_untouched(submission.source, make_stub((exercise.folder / "solution.py").read_text("utf-8"))):
+        return _not_attempted(exercise, submission.file), ()
+    subject = RemoteSubject(launcher, submission)
+    key = AnswerKey(exercise)
+    try:
+        subject.load()
+    except (CandidateError, CandidateDied) as error:
+        output = subject.close()
+        line = error.line if isinstance(error, CandidateError) else None
+        result = ExerciseResult.unrunnable(exercise, submission.file, _why_not(error, subject), line)
+        return replace(result, output=output), subject.layers
+    outcomes = run_suite(key, subject, job.seed, on_check)
+    policy = _policy(exercise, submission, subject)
+    diagnoses = () if _all(outcomes, CheckVerdict.PASSED) else _diagnose(key, subject, outcomes, job.seed)
+    result = ExerciseResult(
+        slug=exercise.slug,
+        track=exercise.track,
+        title=exercise.title,
+        file=submission.file,
+        verdict=_verdict(outcomes, policy),
+        checks=tuple(_result(check_name, exercise, outcomes[check_name], policy) for check_name in outcomes),
+        diagnoses=diagnoses,
+        policy=policy,
+        output=subject.close(),
+        seconds=time.perf_counter() - started,
+    )
+    return result, subject.layers
+
+
+def _not_attempted(exercise: Exercise, file: str) -> ExerciseResult:
+    result = ExerciseResult.unrunnable(exercise, file, "Nothing is written yet: this is the stub as it came.")
+    return replace(result, verdict=Verdict.NOT_ATTEMPTED)
+
+
+def _why_not(error: Exception, subject: RemoteSubject) -> str:
+    """Say why a file could not be loaded, with the next step."""
+    if not isinstance(error, CandidateError):
+        return f"While your file was being loaded: {error}"
+    where, text = subject.where(error.line), str(error)
+    if error.type_name == "EOFError":
+        return f"Your file waits for the keyboard{where}; there is none here. Take input() out."
+    if error.type_name == "SystemExit":
+        return f"Your file calls exit(){where} while it is being loaded. Take that out."
+    if isinstance(error, ImportError):
+        return f"An import failed{where}: {text}. Use what PyTorch and Python bring along."
+    detail = f": {text}" if text else ""
+    return (
+        f"Your file raised {error.type_name}{detail}{where} while it was being loaded. Run it with python to see more."
+    )
+
+
+def _policy(exercise: Exercise, submission: Submission, subject: RemoteSubject) -> tuple[PolicyFinding, ...]:
+    """Return uses of forbidden names: read from the source, and heard while it ran."""
+    findings = list(read_policy(submission.source, exercise.names, exercise.forbids))
+    lines = {finding.line for finding in findings}
+    for name, line in subject.ran.items():
+        if is_forbidden(name, exercise.forbids) and line not in lines:
+            findings.append(PolicyFinding("forbidden call", name, line))
+            lines.add(line)
+    return tuple(findings)
+
+
+def _diagnose(
+    key: AnswerKey, subject: RemoteSubject, outcomes: Mapping[str, Outcome], seed: int
+) -> tuple[Diagnosis, ...]:
+    if any(outcome.unwritten or outcome.verdict is CheckVerdict.TIMEOUT for outcome in outcomes.values()):
+        return ()
+    try:
+        return diagnose(key, subject.begin(seed_of(seed, "probe")))
+    except (CandidateDied, CandidateError):
+        return ()
+
+
+def _verdict(outcomes: Mapping[str, Outcome], policy: Sequence[PolicyFinding]) -> Verdict:
+    if all(outcome.unwritten for outcome in outcomes.values()):
+        return Verdict.NOT_ATTEMPTED
+    return Verdict.PASSED if _all(outcomes, CheckVerdict.PASSED) and not policy else Verdict.FAILED
+
+
+def _all(outcomes: Mapping[str, Outcome], verdict: CheckVerdict) -> bool:
+    return bool(outcomes) and all(outcome.verdict is verdict for outcome in outcomes.values())
+
+
+def _result(name: str, exercise: Exercise, outcome: Outcome, policy: Sequence[PolicyFinding]) -> CheckResult:
+    check = next(check for check in exercise.checks if check.name == name)
+    if outcome.verdict is CheckVerdict.PASSED and policy:
+        finding = policy[0]
+        line = f"line {finding.line} uses" if finding.line else "your code uses"
+        outcome = Outcome(
+            CheckVerdict.FAILED, f"Not counted: {line} {finding.name}, which this exercise does not allow."
+        )
+    passed = outcome.verdict is CheckVerdict.PASSED
+    points = check.points if passed else 0.0
+    message = "" if passed else outcome.message or NOT_RUN
+    return CheckResult(check.name, check.title, check.visible, points, check.points, outcome.verdict, message)

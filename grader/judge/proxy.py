@@ -1,0 +1,323 @@
+"""The learner's file as if it were a local module: functions, modules and parameters across a ``Session``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grader.candidate.wire import ModuleRef
+from grader.judge.gradients import connect, map_tensors, tensors_in
+from grader.judge.session import CandidateError, Session
+from grader.judge.suite import CheckFailure
+
+
+@dataclass(frozen=True)
+class Op:
+    """See ``grader.judge.suite.Op``."""
+
+    name: str
+    inputs: tuple[tuple[int, ...], ...]
+    outputs: tuple[tuple[int, ...], ...]
+
+
+class Trace:
+    """See ``grader.judge.suite.Trace``; filled when the ``with`` block ends."""
+
+    def __init__(self) -> None:
+        self.ops: tuple[Op, ...] = ()
+        self.functions: tuple[str, ...] = ()
+        self.largest = 0
+        self.mixed: tuple[str, ...] = ()
+
+    def fill(self, log: Mapping[str, Any]) -> None:
+        """Take over what the candidate wrote down."""
+        self.ops = tuple(
+            Op(str(name).removeprefix("aten::"), tuple(map(tuple, inputs)), tuple(map(tuple, outputs)))
+            for name, inputs, outputs in log["ops"]
+        )
+        self.functions = tuple(str(name) for name in log["functions"])
+        self.largest = int(log["largest"])
+        self.mixed = tuple(str(name) for name in log["mixed"])
+
+
+class Impl:
+    """What a suite calls ``impl``.
+
+    Args:
+        session: The conversation.
+        kinds: Name → kind of what the learner's file defines.
+    """
+
+    def __init__(self, session: Session, kinds: Mapping[str, str]) -> None:
+        self._session = session
+        self._kinds = kinds
+
+    def __getattr__(self, name: str) -> RemoteCallable:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if self._kinds.get(name) not in ("function", "class"):
+            raise CheckFailure(self._missing(name))
+        return RemoteCallable(self._session, name)
+
+    def _missing(self, name: str) -> str:
+        if name in self._kinds:
+            return f"`{name}` should be a function or a class, but your file assigns a value to that name."
+        found = [other for other, kind in self._kinds.items() if kind != "value"][:8]
+        there = "It defines " + ", ".join(f"`{other}`" for other in found) + "." if found else "It defines nothing."
+        return f"Your file has no `{name}`. {there} Names and arguments must stay as they are in the stub."
+
+    @contextmanager
+    def trace(self) -> Iterator[Trace]:
+        """Record what the learner's code runs inside the block."""
+        trace = Trace()
+        self._session.ask("trace", on=True)
+        try:
+            yield trace
+        finally:
+            log = self._session.ask("trace", on=False)["value"]
+        try:
+            trace.fill(log)
+        except (TypeError, ValueError, KeyError):
+            raise CheckFailure("What your code ran could not be recorded.") from None
+
+    @contextmanager
+    def default_device(self, device: str) -> Iterator[None]:
+        """Let tensors that the learner makes without a device lie on ``device`` inside the block."""
+        self._session.ask("device", device=torch.device(device))
+        try:
+            yield
+        finally:
+            self._session.ask("device", device=None)
+
+
+class RemoteCallable:
+    """A function or class of the learner's file, or a method of one of its modules."""
+
+    def __init__(self, session: Session, name: str, owner: RemoteModule | None = None) -> None:
+        self._session = session
+        self._name = name
+        self._owner = owner
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it over there; tensors that require a gradient stay connected."""
+        session, owner = self._session, self._owner
+        if owner is not None:
+            owner._push()
+        grad = torch.is_grad_enabled()
+        plain_args, plain_kwargs = _plain(args), _plain(kwargs)
+        session.calls += 1
+        number = session.calls
+        reply = self._ask(
+            name=self._name,
+            args=plain_args,
+            kwargs=plain_kwargs,
+            grad=grad,
+            number=number,
+            owner=None if owner is None else owner._number,
+        )
+        inputs = list(tensors_in((args, kwargs)))
+        for index in reply.get("changed", ()):
+            shape = tuple(inputs[index].shape) if isinstance(index, int) and index < len(inputs) else "?"
+            session.changed.append(f"`{self._name}` changed an input of shape {shape} in place")
+        value = reply["value"]
+        if isinstance(value, ModuleRef):
+            return self._module(value, reply)
+        if owner is not None and reply.get("names") != list(owner._parameters):
+            owner._refresh()
+        if not grad:
+            return map_tensors(value, lambda tensor: tensor.detach())
+        leaves = [tensor for tensor in inputs if tensor.requires_grad]
+        return connect(session, number, value, leaves, {} if owner is None else owner._parameters)
+
+    def _ask(self, **fields: Any) -> dict[str, Any]:
+        try:
+            reply: dict[str, Any] = self._session.ask("call", **fields)
+        except CandidateError as error:
+            error.call = self._name
+            raise
+        return reply
+
+    def _module(self, ref: ModuleRef, reply: Mapping[str, Any]) -> RemoteModule:
+        if self._owner is not None and self._owner._number == ref.number:
+            self._owner._refresh()
+            return self._owner
+        return RemoteModule(self._session, reply["module"])
+
+
+class RemoteModule:
+    """An ``nn.Module`` of the learner's.
+
+    Its parameters are tensors of the judge's own: gradients arrive in them, and what a suite writes into them in place
+    is carried over before the next call.
+    """
+
+    def __init__(self, session: Session, description: Mapping[str, Any]) -> None:
+        self._session = session
+        self._number: int = description["number"].number
+        self._parameters: dict[str, nn.Parameter] = {}
+        self._versions: dict[str, int] = {}
+        self._take(description)
+
+    # --- what a suite uses -------------------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run ``forward``."""
+        return RemoteCallable(self._session, "__call__", self)(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return _View(self, "").find(name)
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield names and parameters, as registered."""
+        yield from self._parameters.items()
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters."""
+        yield from self._parameters.values()
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield names and present values of all buffers, persistent or not."""
+        yield from self._session.ask("buffers", owner=self._number)["value"].items()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the present state."""
+        self._push()
+        state: dict[str, Tensor] = self._session.ask("state", owner=self._number)["value"]
+        return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor], strict: bool = True) -> None:
+        """Load a state.
+
+        Raises:
+            CheckFailure: If names or shapes do not fit.
+        """
+        self._push()
+        values = {name: value.detach() for name, value in state.items()}
+        try:
+            self._session.ask("load_state", owner=self._number, state=values, strict=strict)
+        except CandidateError as error:
+            raise CheckFailure(self._misfit(values, str(error))) from None
+        self._refresh()
+
+    def to(self, *args: Any, **kwargs: Any) -> RemoteModule:
+        """Move or convert the module in place."""
+        return self._convert("to", *args, **kwargs)
+
+    def double(self) -> RemoteModule:
+        """Convert to float64."""
+        return self._convert("to", torch.float64)
+
+    def float(self) -> RemoteModule:
+        """Convert to float32."""
+        return self._convert("to", torch.float32)
+
+    def bfloat16(self) -> RemoteModule:
+        """Convert to bfloat16."""
+        return self._convert("to", torch.bfloat16)
+
+    def train(self, mode: bool = True) -> RemoteModule:
+        """Switch to training, or with ``False`` to evaluation."""
+        return self._convert("train", mode)
+
+    def eval(self) -> RemoteModule:
+        """Switch to evaluation."""
+        return self._convert("eval")
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in self._parameters.values():
+            parameter.grad = None
+
+    # --- keeping both sides alike ------------------------------------------------------------------------------------
+
+    def _convert(self, method: str, *args: Any, **kwargs: Any) -> RemoteModule:
+        RemoteCallable(self._session, method, self)(*args, **kwargs)
+        self._refresh()
+        return self
+
+    def _push(self) -> None:
+        """Carry over parameters that a suite wrote into."""
+        written = {n: p.detach() for n, p in self._parameters.items() if p._version != self._versions[n]}
+        if written:
+            self._session.ask("set", owner=self._number, values=written)
+            self._versions |= {name: self._parameters[name]._version for name in written}
+
+    def _refresh(self) -> None:
+        self._take(self._session.ask("describe", owner=self._number)["value"])
+
+    def _take(self, description: Mapping[str, Any]) -> None:
+        """Take over names, values and flags; a parameter that stays keeps its identity and its gradient."""
+        frozen = set(description["frozen"])
+        known, self._parameters = self._parameters, {}
+        for name, value in description["parameters"].items():
+            parameter = known.get(name)
+            if parameter is None or parameter.device != value.device or parameter.shape != value.shape:
+                parameter = nn.Parameter(value, requires_grad=name not in frozen)
+            else:
+                parameter.data = value
+                parameter.requires_grad_(name not in frozen)
+            self._parameters[name] = parameter
+        self._versions = {name: parameter._version for name, parameter in self._parameters.items()}
+        self.training = bool(description["training"])
+        self._methods = set(description["methods"])
+
+    def _misfit(self, state: Mapping[str, Tensor], message: str) -> str:
+        wanted = {name: tuple(value.shape) for name, value in state.items()}
+        have = {name: tuple(value.shape) for name, value in self.state_dict().items()}
+        parts = []
+        if missing := [name for name in wanted if name not in have]:
+            parts.append("missing: " + ", ".join(f"{name} {wanted[name]}" for name in missing))
+        if extra := [name for name in have if name not in wanted]:
+            parts.append("not asked for: " + ", ".join(extra))
+        parts += [
+            f"{n}: shape {wanted[n]} is asked for, {have[n]} came"
+            for n in wanted
+            if have.get(n, wanted[n]) != wanted[n]
+        ]
+        return "The weights do not load. " + ("; ".join(parts) or message) + ". Names and shapes stand in the brief."
+
+
+class _View:
+    """A dotted path into a module: ``module.wq`` on the way to ``module.wq.weight``."""
+
+    def __init__(self, module: RemoteModule, prefix: str) -> None:
+        self._module = module
+        self._prefix = prefix
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self.find(name)
+
+    def find(self, name: str) -> Any:
+        """Return the parameter, buffer, method or deeper path of that name."""
+        module, path = self._module, self._prefix + name
+        if path in module._parameters:
+            return module._parameters[path]
+        if any(known.startswith(path + ".") for known in module._parameters):
+            return _View(module, path + ".")
+        if not self._prefix and path in module._methods:
+            return RemoteCallable(module._session, path, module)
+        buffers = dict(module.named_buffers())
+        if path in buffers:
+            return buffers[path]
+        there = ", ".join(module._parameters) or "none"
+        raise CheckFailure(f"Your module has no parameter or buffer `{path}`. Its parameters: {there}.")
+
+
+def _plain(value: Any) -> Any:
+    """Replace remote modules by references; everything else crosses as it is."""
+    if isinstance(value, RemoteModule):
+        return ModuleRef(value._number)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

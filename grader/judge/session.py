@@ -1,0 +1,121 @@
+"""One conversation with the learner's code: requests, and what the engine itself holds against an answer."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Protocol
+
+from grader.candidate.host import Host
+from grader.candidate.wire import pack, unpack
+
+CALL_SECONDS = 5.0
+LOAD_SECONDS = 10.0
+
+
+class CandidateError(Exception):
+    """An exception of the learner's code; it is also of the built-in type that the learner raised.
+
+    Attributes:
+        type_name: Name of the learner's exception class.
+        line: Line of the submission where it was raised, if that is known.
+        call: The function, class or method that the suite had called.
+    """
+
+    type_name = "Exception"
+    call = ""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+@cache
+def _error_class(base: str) -> type[CandidateError]:
+    """Return a class that ``except base`` catches."""
+    parent = getattr(builtins, base, None)
+    usable = isinstance(parent, type) and issubclass(parent, Exception) and parent is not Exception
+    if not usable or not isinstance(parent, type):
+        return CandidateError
+    try:
+        return type(f"Candidate{base}", (CandidateError, parent), {})
+    except TypeError:  # a layout that cannot be mixed, as OSError's
+        return CandidateError
+
+
+def error_from(reply: Mapping[str, Any]) -> CandidateError:
+    """Return the learner's exception as an exception to raise here."""
+    bases = [str(base) for base in reply.get("bases", ()) if base not in ("Exception", "BaseException", "object")]
+    made = [_error_class(base) for base in bases[:3]]
+    kind = next((error for error in made if error is not CandidateError), CandidateError)
+    error = kind(clean(str(reply.get("message", ""))))
+    error.type_name = clean(str(reply.get("type", "Exception")), 80)
+    line = reply.get("line")
+    error.line = line if isinstance(line, int) else None
+    return error
+
+
+def clean(text: str, limit: int = 2_000) -> str:
+    """Return ``text`` without control and direction characters, and no longer than ``limit``."""
+    kept = "".join(c for c in text[: limit + 1] if c in "\n\t" or (c.isprintable() and not "\u2066" <= c <= "\u2069"))
+    return kept if len(kept) <= limit else kept[: limit - 1] + "…"
+
+
+class Link(Protocol):
+    """Carries one request to the learner's code and brings the reply."""
+
+    def ask(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Return the reply, or raise ``CandidateDied``."""
+
+
+class LocalLink:
+    """A host in this very process: for authors' variants, which are trusted. Bytes cross all the same."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def ask(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Answer at once; ``seconds`` is not watched."""
+        return unpack(self._host.answer(pack(message, strided=True)), trusted=False)
+
+
+@dataclass
+class Session:
+    """Sends requests of one check and remembers what went wrong besides their values.
+
+    Attributes:
+        link: Where the learner's code is.
+        on_ran: Told of every function and operator that ran for the first time, with the line that led there.
+        changed: Descriptions of inputs that were changed in place, since the check began.
+        limit: Seconds that are left for the exercise; asked before each request.
+    """
+
+    link: Link
+    on_ran: Callable[[str, int | None], None] = lambda name, line: None
+    limit: Callable[[], float] = lambda: CALL_SECONDS
+    changed: list[str] = field(default_factory=list)
+    calls: int = 0
+
+    def ask(self, op: str, seconds: float = CALL_SECONDS, **fields: Any) -> Any:
+        """Return the reply to a request.
+
+        Raises:
+            CandidateError: If the learner's code raised.
+            CandidateDied: If there is no reply.
+        """
+        reply = self.link.ask({"op": op, **fields}, min(seconds, self.limit()))
+        ran = reply.get("ran")
+        if isinstance(ran, dict):
+            for name, line in ran.items():
+                self.on_ran(clean(str(name), 200), line if isinstance(line, int) else None)
+        if "error" in reply:
+            raise error_from(reply["error"]) from None
+        return reply
+
+    def begin(self, seed: int) -> dict[str, str]:
+        """Start a check: nothing of the one before is left. Return what the learner's file defines."""
+        self.changed.clear()
+        kinds: dict[str, str] = self.ask("reset", seed=seed)["value"]
+        return kinds
