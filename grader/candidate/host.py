@@ -80,7 +80,7 @@ class Host:
         self._graphs.clear()
         self._device = None
         self._watch.log = None
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed formats a stack for accelerators not there
         random.seed(seed)
         if "numpy.random" in sys.modules:
             sys.modules["numpy.random"].seed(seed % 2**32)
@@ -112,15 +112,10 @@ class Host:
     def _on_vjp(self, number: int, gradients: tuple[Tensor | None, ...]) -> dict[str, Any]:
         """Send gradients of a call's outputs back to its inputs and to its module's parameters."""
         outputs, leaves, parameters = self._graphs[number]
-        pairs = [(out, g) for out, g in zip(outputs, gradients, strict=True) if g is not None and out.requires_grad]
         wanted = {name: p for name, p in parameters.items() if p.requires_grad}
-        with self._watch:
-            found = torch.autograd.grad(
-                [out for out, _ in pairs],
-                [*leaves, *wanted.values()],
-                [g.to(out.dtype) for out, g in pairs],
-                allow_unused=True,
-            )
+        with torch.enable_grad(), self._watch:
+            total = _dot([(out, g) for out, g in zip(outputs, gradients, strict=True) if g is not None])
+            found = torch.autograd.grad(total, [*leaves, *wanted.values()], allow_unused=True)
         grads = dict(zip(wanted, found[len(leaves) :], strict=True))
         return {"value": {"inputs": list(found[: len(leaves)]), "parameters": grads}}
 
@@ -211,6 +206,19 @@ def _line_of(trace: TracebackType | None, file: str) -> int | None:
             line = trace.tb_lineno
         trace = trace.tb_next
     return line
+
+
+def _dot(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return the real number whose gradient with respect to each output is what was fed back to it.
+
+    (Handing the gradients to ``torch.autograd.grad`` says the same, but makes torch import sympy first.)
+    """
+    total = torch.zeros(())
+    for out, gradient in pairs:
+        if out.requires_grad:
+            a, b = (torch.view_as_real(t) if t.is_complex() else t for t in (out, gradient.to(out.dtype)))
+            total = total.to(a.device) + (a * b).sum()
+    return total
 
 
 def _parameters(module: nn.Module) -> dict[str, Tensor]:

@@ -32,8 +32,7 @@ _NAMESPACES = {"user": 0x1000_0000, "net": 0x4000_0000, "ipc": 0x0800_0000, "pid
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/", "USER": "candidate", "LANG": "C.UTF-8"}
 _ENVIRONMENT["TORCHINDUCTOR_CACHE_DIR"] = "/"  # or an optimizer, which imports it, fails for want of a temporary folder
 _PR_CAPBSET_DROP = 24
-# PR_SET_PDEATHSIG to SIGKILL, PR_SET_DUMPABLE to 0, PR_CAP_AMBIENT to "clear all", PR_SET_NO_NEW_PRIVS to 1
-_PRCTL = ((1, 9), (4, 0), (47, 4), (38, 1))
+_PRCTL = ((1, 9), (4, 0), (38, 1))  # PR_SET_PDEATHSIG to SIGKILL, PR_SET_DUMPABLE to 0, PR_SET_NO_NEW_PRIVS to 1
 
 _UNSHARE = (
     "Needs unprivileged user namespaces: see kernel.apparmor_restrict_unprivileged_userns or the container's rules."
@@ -159,7 +158,6 @@ def lock_down(plan: Plan, keep_fds: Sequence[int]) -> tuple[str, ...]:
 
     Raises:
         OSError: If something fails that every system can do; the process must end then.
-        RuntimeError: If the process has several threads, of which Landlock would hold only this one.
     """
     layers = ["process"]
     with suppress(PermissionError, AttributeError):  # it leads a session already; Windows has none
@@ -275,10 +273,9 @@ def _drop_privileges() -> None:
 
 def _restrict(ruleset: int) -> bool:
     """Put this process under the ruleset, and say whether that worked."""
-    with suppress(FileNotFoundError):  # no /proc; a fresh fork has one thread
-        if len(list(Path("/proc/self/task").iterdir())) > 1:
-            raise RuntimeError("lock_down needs a process with one thread, as a fresh fork is")
     try:
+        if len(list(Path("/proc/self/task").iterdir())) > 1:
+            return False  # Landlock would hold this thread alone; a fresh fork has no other
         landlock.restrict(ruleset)
     except OSError:
         return False

@@ -36,7 +36,7 @@ class Grader:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if os.environ.get("GRADE_DEBUG") else subprocess.DEVNULL,
-            env=os.environ | {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+            env=_environment(),
             start_new_session=True,  # Ctrl-C is for the command line, which then ends the server
         )
 
@@ -148,6 +148,25 @@ class Grader:
         return answer
 
 
+def _environment() -> dict[str, str]:
+    """Return what the server needs of the environment: a candidate could find the rest in its own memory."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith(_KEPT)}
+    return kept | {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+_KEPT = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_",
+    "TMP",
+    "TEMP",
+    "SYSTEMROOT",
+    "PYTHON",
+    "VIRTUAL_ENV",
+    "LD_LIBRARY_PATH",
+    "GRADE_",
+)
 _GONE = "The grader's own process has ended. Is PyTorch installed here? GRADE_DEBUG=1 shows what it said."
 _TIERS = ("process", "partial", "full")
 

@@ -224,16 +224,22 @@ def assert_gradients_match(
     if not got.requires_grad:
         raise CheckFailure(f"{what}: none flows at all. Is something detached, or turned into numbers and back?")
     names = list(expected_leaves)
-    mine = torch.autograd.grad(got, [leaves[name] for name in names], cotangent.to(got.dtype), allow_unused=True)
-    right = torch.autograd.grad(
-        expected, [expected_leaves[name] for name in names], cotangent.to(expected.dtype), allow_unused=True
-    )
+    mine = torch.autograd.grad(_dot(got, cotangent), [leaves[name] for name in names], allow_unused=True)
+    right = torch.autograd.grad(_dot(expected, cotangent), [expected_leaves[name] for name in names], allow_unused=True)
     for name, gradient, truth in zip(names, mine, right, strict=True):
         if truth is None:
             continue
         if gradient is None:
             raise CheckFailure(f"{what}: none reaches {name}. Is something detached on the way, or {name} not used?")
         assert_close(gradient, truth, f"{what} of {name}", dtype=leaves[name].dtype, tolerance=tolerance)
+
+
+def _dot(output: Tensor, cotangent: Tensor) -> Tensor:
+    """Return the number whose gradient with respect to ``output`` is ``cotangent``.
+
+    (Handing the cotangent to ``torch.autograd.grad`` says the same, but makes torch import sympy first.)
+    """
+    return (output * cotangent.to(output.dtype)).sum()
 
 
 def assert_rejects(bad: Callable[[], object], what: str, *, good: Callable[[], object]) -> None:
