@@ -57,20 +57,34 @@ class AnswerKey:
     def build(self, names: Sequence[str]) -> ModuleType:
         """Return a fresh copy of the solution in which the named variants stand in for what they replace.
 
-        Each variant is loaded anew beside the copy, so that it sees the other ones' parts and the solution's rest.
+        Each variant is loaded anew beside the copy, so that it sees the other ones' parts and the solution's rest. Two
+        classes that replace the same one are joined by inheritance.
         """
         package = self._new_package()
         copy = self._load(package, "solution")
-        replaced = {self.variant(name).replaces: name for name in names}
-        for part, name in replaced.items():
+        parts: dict[str, list[str]] = {}
+        for name in names:
+            parts.setdefault(self.variant(name).replaces, []).append(name)
+        for part, chosen in parts.items():
             if not hasattr(copy, part):
-                raise AnswerKeyError(f"{self.exercise.slug}: `{name}` replaces `{part}`, which the solution has not.")
+                raise AnswerKeyError(
+                    f"{self.exercise.slug}: `{chosen[0]}` replaces `{part}`, which the solution has not."
+                )
             beside = self._load(package, "variants")
-            setattr(copy, part, getattr(beside, name))
-            for other, other_name in replaced.items():
-                if other != part and hasattr(beside, other):
-                    setattr(beside, other, getattr(self._load(package, "variants"), other_name))
+            values = [getattr(beside, name) for name in chosen]
+            setattr(copy, part, values[0] if len(values) == 1 else type(part, tuple(values), {}))
+            for other in parts.keys() - {part}:
+                if hasattr(beside, other):
+                    setattr(beside, other, getattr(self._load(package, "variants"), parts[other][0]))
         return copy
+
+    def combine(self, a: Variant, b: Variant) -> bool:
+        """Say whether ``build`` can put both in: they replace different parts, or change different methods of one."""
+        if a.replaces != b.replaces:
+            return True
+        if not (isinstance(a.value, type) and isinstance(b.value, type)):
+            return False
+        return not {n for n in vars(a.value) if not n.startswith("__")} & vars(b.value).keys()
 
     def _new_package(self) -> str:
         """Register an empty package over the folder, so that ``from .solution import …`` works in it."""

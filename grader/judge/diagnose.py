@@ -13,7 +13,7 @@ from torch import Tensor
 from grader.judge.answerkey import AnswerKey
 from grader.model import Diagnosis
 
-PAIR_SECONDS = 1.0  # for trying pairs, once no single misconception fits
+PAIR_SECONDS = 0.5  # for trying pairs, once no single misconception fits
 _SEED = 20_170_612  # the probe's inputs are the same for all, so any fixed number will do
 
 
@@ -46,13 +46,13 @@ def diagnose(key: AnswerKey, impl: Any) -> tuple[Diagnosis, ...]:
 
 
 def _pairs(key: AnswerKey) -> Iterator[tuple[str, str]]:
-    """Yield pairs of misconceptions about different parts, as long as time allows."""
+    """Yield pairs of misconceptions that can be held together, as long as time allows."""
     end = time.monotonic() + PAIR_SECONDS
     wrong = [variant for variant in key.variants if variant.kind == "misconception"]
     for a, b in itertools.combinations(wrong, 2):
         if time.monotonic() > end:
             return
-        if a.replaces != b.replaces:
+        if key.combine(a, b):
             yield a.name, b.name
 
 

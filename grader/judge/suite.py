@@ -155,13 +155,14 @@ def _distance(mine: Tensor, right: Tensor) -> Tensor:
 
 def _difference(mine: Tensor, right: Tensor, off: Tensor, wrong: Tensor, what: str, tolerance: float) -> str:
     if mine.dim() == 0:
-        return f"{what}: {_number(right)} was expected, but {_number(mine)} came{_allowed(tolerance)}."
+        expected, came = _apart(right, mine)
+        return f"{what}: {expected} was expected, but {came} came{_allowed(tolerance)}."
     if mine.numel() > 1 and mine.dtype != torch.int64 and bool((mine == mine.flatten()[0]).all()):
         return f"{what}: every number that came is {_number(mine.flatten()[0])}."
     worst = torch.where(off.isnan(), torch.full_like(off, torch.inf), off)
     worst = torch.where(wrong, worst, torch.zeros_like(worst))
     place = [int(i) for i in torch.unravel_index(worst.argmax(), worst.shape)]
-    expected, came = _number(right[tuple(place)]), _number(mine[tuple(place)])
+    expected, came = _apart(right[tuple(place)], mine[tuple(place)])
     most = f"most at {place}: {expected} was expected, but {came} came{_allowed(tolerance)}"
     return f"{what}: {_count(wrong)} differ, {most}."
 
@@ -174,11 +175,20 @@ def _count(mask: Tensor) -> str:
     return f"{int(mask.sum())} of {mask.numel()} numbers"
 
 
-def _number(value: Tensor) -> str:
+def _apart(a: Tensor, b: Tensor) -> tuple[str, str]:
+    """Return both numbers with as many digits as it takes to see that they differ."""
+    for digits in 5, 9, 17:
+        first, second = _number(a, digits), _number(b, digits)
+        if first != second:
+            break
+    return first, second
+
+
+def _number(value: Tensor, digits: int = 5) -> str:
     item = value.item()
     if isinstance(item, complex):
-        return f"{item.real:.5g}{item.imag:+.5g}i"
-    return f"{item:.5g}" if isinstance(item, float) else str(item)
+        return f"{item.real:.{digits}g}{item.imag:+.{digits}g}i"
+    return f"{item:.{digits}g}" if isinstance(item, float) else str(item)
 
 
 def _short(dtype: torch.dtype) -> str:
@@ -262,8 +272,8 @@ def assert_rejects(bad: Callable[[], object], what: str, *, good: Callable[[], o
             return
         raise
     except (TypeError, RuntimeError, LookupError, AssertionError, ArithmeticError, AttributeError) as error:
-        name = type(error).__name__
-        raise CheckFailure(f"{what}: this should raise ValueError, but {name} came: {error}") from None
+        came = f"{_name_of(error)} came: {error}"
+        raise CheckFailure(f"{what}: this should raise ValueError, but {came}") from None
     raise CheckFailure(f"{what}: this should raise ValueError, but the call went through.")
 
 
@@ -351,7 +361,12 @@ def observe(call: Callable[[], object]) -> object:
     try:
         return call()
     except Exception as error:  # a probe wants to know whatever happens
-        return f"raises {type(error).__name__}"
+        return f"raises {_name_of(error)}"
+
+
+def _name_of(error: Exception) -> str:
+    """Return the class's name, for an error of the learner's the name over there."""
+    return str(getattr(error, "type_name", type(error).__name__))
 
 
 # --- variants --------------------------------------------------------------------------------------------

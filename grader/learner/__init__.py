@@ -1,0 +1,1 @@
+"""What a learner works with: stubs, progress, next steps."""
