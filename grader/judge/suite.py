@@ -22,189 +22,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-F = TypeVar("F", bound=Callable[..., object])
-Kind = Literal["misconception", "slip", "alternative"]
+from grader.judge.comparing import (
+    CheckFailure,
+    assert_close,
+    assert_differs,
+    assert_shape,
+    assert_tensor,
+    describe,
+    tolerance_of,
+)
+from grader.judge.variants import Kind, Variant, alternative, misconception, slip
 
-
-class CheckFailure(AssertionError):  # noqa: N818 (a failure is what a check reports; an error is ours)
-    """A check failed for a reason that the learner should read as it stands."""
-
-
-# --- comparing -------------------------------------------------------------------------------------------
-
-
-def tolerance_of(dtype: torch.dtype, expected: Tensor, *, half: float = 0.02) -> float:
-    """Return the largest absolute difference that rounding in ``dtype`` explains.
-
-    Args:
-        dtype: What the learner computed in.
-        expected: The reference's answer.
-        half: Share of ``max|expected|`` that bfloat16 and float16 may be off (norms 0.01, whole models 0.05).
-    """
-    finite = expected.detach().abs()
-    finite = finite[torch.isfinite(finite)]
-    largest = float(finite.max()) if finite.numel() else 0.0
-    if dtype in (torch.bfloat16, torch.float16):
-        return half * largest
-    if dtype in (torch.float64, torch.complex128):
-        return 1e-9 * max(1.0, largest)
-    if dtype in (torch.float32, torch.complex64):
-        return 1e-5 * max(1.0, largest)
-    return 0.0  # integers and booleans are right or wrong
-
-
-def assert_tensor(got: object, what: str) -> Tensor:
-    """Return ``got`` if it is a tensor, and fail otherwise."""
-    if isinstance(got, Tensor):
-        return got
-    came = "None came. Is a `return` missing?" if got is None else f"{describe(got)} came."
-    raise CheckFailure(f"{what}: a tensor should come back, but {came}")
-
-
-def assert_shape(got: object, shape: Sequence[int], what: str, *, dtype: torch.dtype | None = None) -> Tensor:
-    """Check shape and dtype, and that the numbers are finite and not all the same.
-
-    The last rule keeps ``torch.zeros(...)`` from earning a point for its shape.
-    """
-    tensor = assert_tensor(got, what)
-    _assert_form(tensor, tuple(shape), dtype or tensor.dtype, what)
-    if tensor.device.type == "meta":
-        return tensor
-    _assert_no_nan(tensor, what)
-    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-        raise CheckFailure(f"{what}: the shape is right, but some numbers are infinite.")
-    if tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all()):
-        value = tensor.flatten()[0].item()
-        raise CheckFailure(f"{what}: the shape is right, but every number is {value:g}; the input should show in it.")
-    return tensor
-
-
-def assert_close(
-    got: object,
-    expected: Tensor,
-    what: str,
-    *,
-    dtype: torch.dtype | None = None,
-    tolerance: float | None = None,
-    half: float = 0.02,
-    hint: str = "",
-) -> None:
-    """Check shape and dtype exactly, then that all is finite where it should be, then that the numbers are close.
-
-    Args:
-        got: The learner's answer.
-        expected: The right answer, best computed in float64.
-        what: What is compared, as the learner would say it: the start of the message.
-        dtype: The dtype asked for; that of ``expected`` when left out.
-        tolerance: Largest absolute difference; by default derived from the dtype (``tolerance_of``).
-        half: See ``tolerance_of``.
-        hint: What to try, added to the message when the numbers differ.
-    """
-    tensor = assert_tensor(got, what)
-    dtype = dtype or expected.dtype
-    _assert_form(tensor, tuple(expected.shape), dtype, what)
-    wide = _widest(expected.dtype)
-    mine, right = tensor.detach().to(wide), expected.detach().to(wide)
-    if not right.isnan().any():
-        _assert_no_nan(tensor, what)
-    if tolerance is None:
-        tolerance = tolerance_of(dtype, expected, half=half)
-    off = _distance(mine, right)
-    wrong = ~(off <= tolerance)
-    if wrong.any():
-        raise CheckFailure(_difference(mine, right, off, wrong, what, tolerance) + (f" {hint}" if hint else ""))
-
-
-def assert_differs(got: Tensor, other: Tensor, what: str) -> None:
-    """Check that ``got`` is not just ``other`` again, so that doing nothing does not pass a property."""
-    got, other = got.detach(), other.detach()
-    if got.shape == other.shape and torch.allclose(got.double(), other.double(), rtol=1e-4, atol=1e-6):
-        raise CheckFailure(f"{what}: nothing changed, although something should.")
-
-
-def _assert_form(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype, what: str) -> None:
-    if tuple(tensor.shape) != shape:
-        raise CheckFailure(f"{what}: the shape should be {shape}, but {tuple(tensor.shape)} came.")
-    if tensor.dtype != dtype:
-        raise CheckFailure(f"{what}: the dtype should be {_short(dtype)}, but {_short(tensor.dtype)} came.")
-
-
-def _assert_no_nan(tensor: Tensor, what: str) -> None:
-    nan = tensor.isnan()
-    if nan.any():
-        first = [int(i) for i in nan.nonzero()[0]]
-        raise CheckFailure(f"{what}: {_count(nan)} are NaN, the first at {first}. Where is 0/0, or inf - inf?")
-
-
-def _widest(dtype: torch.dtype) -> torch.dtype:
-    if dtype.is_complex:
-        return torch.complex128
-    return torch.float64 if dtype.is_floating_point else torch.int64
-
-
-def _distance(mine: Tensor, right: Tensor) -> Tensor:
-    """Return ``|mine - right|``, with 0 where both are the same infinity or both are NaN."""
-    same = (mine == right) | (mine.isnan() & right.isnan())
-    return (mine - right).abs().double().masked_fill(same, 0.0)
-
-
-def _difference(mine: Tensor, right: Tensor, off: Tensor, wrong: Tensor, what: str, tolerance: float) -> str:
-    if mine.dim() == 0:
-        expected, came = _apart(right, mine)
-        return f"{what}: {expected} was expected, but {came} came{_allowed(tolerance)}."
-    if mine.numel() > 1 and mine.dtype != torch.int64 and bool((mine == mine.flatten()[0]).all()):
-        return f"{what}: every number that came is {_number(mine.flatten()[0])}."
-    worst = torch.where(off.isnan(), torch.full_like(off, torch.inf), off)
-    worst = torch.where(wrong, worst, torch.zeros_like(worst))
-    place = [int(i) for i in torch.unravel_index(worst.argmax(), worst.shape)]
-    expected, came = _apart(right[tuple(place)], mine[tuple(place)])
-    most = f"most at {place}: {expected} was expected, but {came} came{_allowed(tolerance)}"
-    return f"{what}: {_count(wrong)} differ, {most}."
-
-
-def _allowed(tolerance: float) -> str:
-    return f" (off by at most {tolerance:.1e} is allowed)" if tolerance else ""
-
-
-def _count(mask: Tensor) -> str:
-    return f"{int(mask.sum())} of {mask.numel()} numbers"
-
-
-def _apart(a: Tensor, b: Tensor) -> tuple[str, str]:
-    """Return both numbers with as many digits as it takes to see that they differ."""
-    for digits in 5, 9, 17:
-        first, second = _number(a, digits), _number(b, digits)
-        if first != second:
-            break
-    return first, second
-
-
-def _number(value: Tensor, digits: int = 5) -> str:
-    item = value.item()
-    if isinstance(item, complex):
-        return f"{item.real:.{digits}g}{item.imag:+.{digits}g}i"
-    return f"{item:.{digits}g}" if isinstance(item, float) else str(item)
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def describe(value: object) -> str:
-    """Return a few words that say what ``value`` is: ``a list of 3``, ``a tensor of shape (2, 3)``."""
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    if isinstance(value, (tuple, list, dict)):
-        return f"a {type(value).__name__} of {len(value)}"
-    if isinstance(value, (bool, int, float, str)):
-        return f"{type(value).__name__} {value!r:.40}"
-    return f"an object of type {type(value).__name__}"
-
+__all__ = [
+    "CheckFailure",
+    "Kind",
+    "Op",
+    "Panel",
+    "Trace",
+    "Variant",
+    "alternative",
+    "assert_close",
+    "assert_differs",
+    "assert_follows_device",
+    "assert_gradients_match",
+    "assert_no_loop",
+    "assert_rejects",
+    "assert_shape",
+    "assert_tensor",
+    "describe",
+    "misconception",
+    "observe",
+    "slip",
+    "tolerance_of",
+]
 
 # --- gradients, errors, evidence -------------------------------------------------------------------------
 
@@ -367,54 +222,6 @@ def observe(call: Callable[[], object]) -> object:
 def _name_of(error: Exception) -> str:
     """Return the class's name, for an error of the learner's the name over there."""
     return str(getattr(error, "type_name", type(error).__name__))
-
-
-# --- variants --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One other way to write a part of the solution, right or wrong.
-
-    Attributes:
-        kind: ``misconception`` (wrong, and worth explaining), ``slip`` (wrong) or ``alternative`` (right).
-        name: Name of the function or class that was decorated.
-        replaces: The public name of the solution that it stands in for.
-        caught_by: The check that it must fail; ``None`` for an alternative.
-        message: What the learner reads when their code behaves like this one.
-        value: The function or class.
-    """
-
-    kind: Kind
-    name: str
-    replaces: str
-    caught_by: str | None
-    message: str
-    value: Any
-
-
-def misconception(*, replaces: str, caught_by: str) -> Callable[[F], F]:
-    """Declare a wrong version whose docstring says what the learner seems to believe, and asks a question."""
-    return _declare("misconception", replaces, caught_by)
-
-
-def slip(*, replaces: str, caught_by: str) -> Callable[[F], F]:
-    """Declare a wrong version with nothing to explain."""
-    return _declare("slip", replaces, caught_by)
-
-
-def alternative(*, replaces: str) -> Callable[[F], F]:
-    """Declare a right version in another style."""
-    return _declare("alternative", replaces, None)
-
-
-def _declare(kind: Kind, replaces: str, caught_by: str | None) -> Callable[[F], F]:
-    def mark(value: F) -> F:
-        message = " ".join((value.__doc__ or "").split()) if kind == "misconception" else ""
-        value.__variant__ = Variant(kind, value.__name__, replaces, caught_by, message, value)  # type: ignore[attr-defined]
-        return value
-
-    return mark
 
 
 # --- pictures --------------------------------------------------------------------------------------------
