@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 import grader.commands.grade
@@ -443,14 +444,28 @@ def test_the_doctor_explains_the_sandbox(here):
 
 
 @pytest.mark.xdist_group("engine")
-def test_ctrl_c_stops_with_a_sentence(here):
+def test_ctrl_c_stops_with_a_sentence_and_leaves_no_process(here):
     Path("rotary.py").write_text("while True: pass\n")
     grade = subprocess.Popen(
         [sys.executable, "-m", "grader", "rotary.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    time.sleep(2)
+    family = []
+    while len(family) < 4 and grade.poll() is None:  # server, zygote, judge and candidate
+        time.sleep(0.05)
+        family = psutil.Process(grade.pid).children(recursive=True)
+
     grade.send_signal(signal.SIGINT)
 
     out, err = grade.communicate(timeout=30)
-
     assert (grade.returncode, out, err.strip()) == (130, "", "Stopped.")
+    assert psutil.wait_procs(family, timeout=5)[1] == []
+
+
+@pytest.mark.xdist_group("engine")
+def test_the_command_line_itself_never_imports_torch(here):
+    shutil.copy(RIGHT, "rotary.py")
+    code = "import sys, grader.cli; grader.cli.main(['rotary.py']); print('torch' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "False"

@@ -1,7 +1,8 @@
 """Answers calls on the learner's code: loads the file, keeps its modules and graphs, reports what happened.
 
 Requests and replies are the plain messages of ``grader.candidate.wire``. A reply holds ``value`` or ``error``;
-``changed`` counts the inputs that were changed in place, ``ran`` names what ran for the first time.
+``changed`` counts the inputs that were changed in place, ``ran`` names what ran for the first time, and ``id`` is the
+request's, so that no reply can pass for the answer to another request.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from grader.candidate.elsewhere import Elsewhere, elsewhere
-from grader.candidate.trace import Log, Watch
+from grader.candidate.plain import name_of, plain
+from grader.candidate.trace import Log, Watch, watch_new_threads
 from grader.candidate.wire import ModuleRef, WireError, pack, unpack
 
 MAX_TEXT = 2_000  # characters of an error's message
 _MODULE_NAMES = frozenset(dir(nn.Module))
 _same = torch.equal  # kept from before the learner's file is loaded
+_lineno = SyntaxError.lineno.__get__  # type: ignore[attr-defined]  # a subclass may say what it likes
 
 
 class Host:
@@ -42,22 +45,28 @@ class Host:
         self._graphs: dict[int, tuple[list[Tensor], list[Tensor], dict[str, Tensor]]] = {}
         self._device: torch.device | None = None
 
+    def watch_new_threads(self) -> None:
+        """Listen to threads that the learner's code starts, too; for a process that is the learner's alone."""
+        watch_new_threads(self._watch)
+
     def answer(self, frame: bytes) -> bytes:
         """Return the reply to one request, whatever the learner's code does short of ending the process."""
         reply: dict[str, Any]
+        number = None
         try:
             request = unpack(frame, trusted=True)
+            number = request.pop("id", None)
             handler: Callable[..., dict[str, Any]] = getattr(self, f"_on_{request.pop('op')}")
             reply = handler(**request)
         except BaseException as error:  # SystemExit and KeyboardInterrupt of the learner's code too
             reply = {"error": self._describe_error(error)}
-        reply["ran"] = self._watch.news()
+        reply |= {"ran": self._watch.news(), "id": number}
         try:
             return pack(reply, module_ref=self._number)
-        except (WireError, RuntimeError, RecursionError, MemoryError) as error:
+        except (WireError, RuntimeError, ValueError, RecursionError, MemoryError) as error:
             text = str(error) if isinstance(error, WireError) else f"the result cannot be handed over: {error}"
-            reply = {"error": {"type": "WireError", "bases": [], "message": text[:MAX_TEXT], "line": None}, "ran": {}}
-            return pack(reply)
+            message = {"type": "WireError", "bases": [], "message": text[:MAX_TEXT], "line": None}
+            return pack({"error": message, "ran": {}, "id": number})
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -158,7 +167,7 @@ class Host:
         torch.set_default_device(self._device)
         try:
             with torch.set_grad_enabled(grad), self._watch:
-                return target(*args, **kwargs)
+                return plain(target(*args, **kwargs))
         finally:
             torch.set_default_device(None)
 
@@ -191,12 +200,13 @@ class Host:
     def _describe_error(self, error: BaseException) -> dict[str, Any]:
         """Return type, message and the innermost line of the learner's file, all as plain text."""
         try:
-            message = str(error)
-        except Exception:  # a learner's exception may break while it is printed
+            message = plain(str(error))
+        except BaseException:  # a learner's exception may break while it is printed
             message = ""
-        bases = [base.__name__ for base in type(error).__mro__ if getattr(builtins, base.__name__, None) is base]
-        line = error.lineno if isinstance(error, SyntaxError) else _line_of(error.__traceback__, self._file)
-        return {"type": type(error).__name__[:80], "bases": bases, "message": message[:MAX_TEXT], "line": line}
+        kind = type(error)
+        bases = [name_of(base) for base in type.mro(kind) if getattr(builtins, name_of(base), None) is base]
+        line = _lineno(error) if isinstance(error, SyntaxError) else _line_of(error.__traceback__, self._file)
+        return {"type": name_of(kind)[:80], "bases": bases, "message": message[:MAX_TEXT], "line": plain(line)}
 
 
 def _line_of(trace: TracebackType | None, file: str) -> int | None:

@@ -6,7 +6,9 @@ dispatch mode sees the operators below it, also those reached through ``torch.op
 
 from __future__ import annotations
 
+import _thread
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,6 +95,25 @@ class _Functions(TorchFunctionMode):
         if func is Tensor.tolist and isinstance(args[0], Elsewhere):  # torch refuses this for every subclass
             return args[0].inside.tolist()
         return func(*args, **(kwargs or {}))
+
+
+def watch_new_threads(watch: Watch) -> None:
+    """Listen to every thread that starts from now on as well; PyTorch's modes hold for one thread alone."""
+
+    def watched(start: Callable[..., Any]) -> Callable[..., Any]:
+        def start_watched(function: Callable[..., object], *args: Any, **kwargs: Any) -> Any:
+            def run(*args: Any, **kwargs: Any) -> None:
+                with _Functions(watch), _Operators(watch):
+                    function(*args, **kwargs)
+
+            return start(run, *args, **kwargs)
+
+        return start_watched
+
+    for module in _thread, threading:
+        for name in "start_new_thread", "_start_new_thread", "start_joinable_thread", "_start_joinable_thread":
+            if hasattr(module, name):
+                setattr(module, name, watched(getattr(module, name)))
 
 
 def _name_of(func: Any) -> str:

@@ -26,6 +26,7 @@ def serve(channel: Channel, layers: Sequence[str]) -> None:
     """
     channel.send(pack({"layers": list(layers)}))
     host = Host()
+    host.watch_new_threads()
     try:
         while True:
             channel.send(host.answer(channel.receive()))

@@ -6,6 +6,7 @@ A launcher starts them: ``ForkLauncher`` through the zygote, ``SpawnLauncher`` a
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -73,14 +74,18 @@ class Candidate:
         """
         if self._dead is not None:
             raise self._dead
-        frame = pack(message, strided=True)
+        number = secrets.randbits(63)  # so that a frame sent ahead is no answer
+        frame = pack(message | {"id": number}, strided=True)
         with self._limit(seconds):
             try:
                 self._channel.send(frame)
                 reply = self._channel.receive()
             except (Closed, WireError) as error:
                 raise self._died(error, seconds) from None
-        return self._open(reply)
+        answer = self._open(reply)
+        if answer.pop("id", None) != number:
+            raise self._died(WireError("a reply to something that was not asked"), seconds)
+        return answer
 
     def hear(self, seconds: float) -> dict[str, Any]:
         """Return the next frame, for which nothing was asked."""

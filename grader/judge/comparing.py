@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from grader.candidate.wire import Opaque
+
 
 class CheckFailure(AssertionError):  # noqa: N818 (a failure is what a check reports; an error is ours)
     """A check failed for a reason that the learner should read as it stands."""
@@ -177,4 +179,7 @@ def describe(value: object) -> str:
         return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, (bool, int, float, str)):
         return f"{type(value).__name__} {value!r:.40}"
+    if isinstance(value, Opaque):
+        name = value.type_name
+        return f"a {name}" if name.endswith(" tensor") else f"an object of type {name}"
     return f"an object of type {type(value).__name__}"

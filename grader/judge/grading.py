@@ -66,6 +66,7 @@ class RemoteSubject:
             CandidateError: What the file raised.
             CandidateDied: If it did not get as far as that.
         """
+        self._hang_up()
         self._candidate = self._launcher.launch()
         self.layers = self._candidate.layers
         session = Session(self, on_ran=self._note)
@@ -99,10 +100,14 @@ class RemoteSubject:
 
     def close(self) -> str:
         """End the candidate and return what the learner's code printed, cleaned and capped."""
+        self._hang_up()
+        return clean("".join(self._printed), _OUTPUT_SHOWN)
+
+    def _hang_up(self) -> None:
         if self._candidate is not None:
             self._candidate.close()
             self._printed.append(self._candidate.output)
-        return clean("".join(self._printed), _OUTPUT_SHOWN)
+            self._candidate = None
 
     def _note(self, name: str, line: int | None) -> None:
         self.ran.setdefault(name, line)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from grader.candidate.wire import ModuleRef
+from grader.candidate.wire import ModuleRef, Opaque
+from grader.judge.comparing import describe
 from grader.judge.gradients import connect, map_tensors, tensors_in
 from grader.judge.session import CandidateError, Session
 from grader.judge.suite import CheckFailure
@@ -62,7 +63,7 @@ class Impl:
             raise AttributeError(name)
         if self._kinds.get(name) not in ("function", "class"):
             raise CheckFailure(self._missing(name))
-        return RemoteCallable(self._session, name)
+        return RemoteCallable(self._session, name, is_class=self._kinds[name] == "class")
 
     def _missing(self, name: str) -> str:
         if name in self._kinds:
@@ -98,10 +99,13 @@ class Impl:
 class RemoteCallable:
     """A function or class of the learner's file, or a method of one of its modules."""
 
-    def __init__(self, session: Session, name: str, owner: RemoteModule | None = None) -> None:
+    def __init__(
+        self, session: Session, name: str, owner: RemoteModule | None = None, is_class: bool = False
+    ) -> None:
         self._session = session
         self._name = name
         self._owner = owner
+        self._is_class = is_class
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it over there; tensors that require a gradient stay connected."""
@@ -127,6 +131,8 @@ class RemoteCallable:
         value = reply["value"]
         if isinstance(value, ModuleRef):
             return self._module(value, reply)
+        if self._is_class and isinstance(value, Opaque):
+            raise CheckFailure(f"`{self._name}(...)` should make an nn.Module, but {describe(value)} came.")
         if owner is not None and reply.get("names") != list(owner._parameters):
             owner._refresh()
         if not grad:

@@ -50,7 +50,7 @@ def _ways() -> Sequence[str]:
 
 def _greeting() -> dict[str, Any]:
     """Say that jobs may come; the seed is drawn here, after the zygote was forked."""
-    versions = {"python": sys.version.split()[0], "torch": torch.__version__}
+    versions = {"python": sys.version.split()[0], "torch": str(torch.__version__)}  # unpickling its own type takes torch
     return {"versions": versions, "seed": secrets.randbits(64)}
 
 

@@ -13,6 +13,7 @@ from grader.candidate.wire import pack, unpack
 
 CALL_SECONDS = 5.0
 LOAD_SECONDS = 10.0
+MAX_LINE = 2**20  # no file that is read at all has as many
 
 
 class CandidateError(Exception):
@@ -40,21 +41,28 @@ def _error_class(base: str) -> type[CandidateError]:
     if not usable or not isinstance(parent, type):
         return CandidateError
     try:
-        return type(f"Candidate{base}", (CandidateError, parent), {})
-    except TypeError:  # a layout that cannot be mixed, as OSError's
+        made = type(f"Candidate{base}", (CandidateError, parent), {})
+        made("a message")
+    except TypeError:  # a layout that cannot be mixed, or more arguments than one, as UnicodeDecodeError's
         return CandidateError
+    return made
 
 
-def error_from(reply: Mapping[str, Any]) -> CandidateError:
+def error_from(reply: object) -> CandidateError:
     """Return the learner's exception as an exception to raise here."""
-    bases = [str(base) for base in reply.get("bases", ()) if base not in ("Exception", "BaseException", "object")]
-    made = [_error_class(base) for base in bases[:3]]
+    said: Mapping[str, Any] = reply if isinstance(reply, Mapping) else {}
+    bases = said.get("bases")
+    made = [_error_class(str(base)) for base in bases[:8]] if isinstance(bases, list) else []
     kind = next((error for error in made if error is not CandidateError), CandidateError)
-    error = kind(clean(str(reply.get("message", ""))))
-    error.type_name = clean(str(reply.get("type", "Exception")), 80)
-    line = reply.get("line")
-    error.line = line if isinstance(line, int) else None
+    error = kind(clean(str(said.get("message", ""))))
+    error.type_name = clean(str(said.get("type", "Exception")), 80)
+    error.line = line_from(said.get("line"))
     return error
+
+
+def line_from(said: object) -> int | None:
+    """Return what the candidate says is a line, if it can be one."""
+    return said if type(said) is int and 0 < said < MAX_LINE else None
 
 
 def clean(text: str, limit: int = 2_000) -> str:
@@ -109,7 +117,7 @@ class Session:
         ran = reply.get("ran")
         if isinstance(ran, dict):
             for name, line in ran.items():
-                self.on_ran(clean(str(name), 200), line if isinstance(line, int) else None)
+                self.on_ran(clean(str(name), 200), line_from(line))
         if "error" in reply:
             raise error_from(reply["error"]) from None
         return reply

@@ -146,10 +146,12 @@ class Resolver:
         sure, unsure = self._split[name]
         count = len(sure) if at is None else bisect.bisect_right(sure, at, key=lambda binding: binding.end)
         last = sure[count - 1 : count]
-        end = last[0].end if last else (0, 0)
-        late = [one for one in unsure if one.end > end] if at is None else unsure
-        stars = {Outside(f"{path}.{name}") for row, path in self.scopes.stars if last and row > end[0]}
-        found = self._all(self.scopes.module, (name, "sure", count), last) | stars
+        found = self._all(self.scopes.module, (name, "sure", count), last)
+        if self.scopes.stars and last:
+            found |= {Outside(f"{path}.{name}") for row, path in self.scopes.stars if row > last[0].end[0]}
+        if not unsure:
+            return found
+        late = (one for one in unsure if at or not last or one.end > last[0].end)
         return found | self._all(self.scopes.module, (name, "unsure", at is None), late)
 
     def _all(self, scope: Scope, key: object, bindings: Iterable[Binding]) -> frozenset[Value]:
@@ -181,7 +183,7 @@ class Resolver:
         """Return what a class of the file, or one that it inherits from, calls ``name``."""
         found: frozenset[Value] = frozenset()
         todo, seen, tensor = [kind], {kind}, False
-        while todo:
+        while todo and len(seen) <= MAX_STEPS:
             one = todo.pop()
             bindings = [*self.scopes.classes[one].names.get(name, ()), *self.scopes.attributes.get((one, name), ())]
             found |= self._all(self.scopes.classes[one], (name, "member"), bindings)
