@@ -27,6 +27,9 @@ def observe(key: AnswerKey, impl: Any) -> Mapping[str, Any]:
 def diagnose(key: AnswerKey, impl: Any) -> tuple[Diagnosis, ...]:
     """Return the misconceptions whose behaviour the learner's code shares: one, or a pair, or none.
 
+    One that explains everything comes first, then a pair that does, then the one that explains most of what it would
+    cause, beside other mistakes.
+
     Args:
         key: The exercise's answer key.
         impl: The learner's code, at the start of a fresh check.
@@ -35,17 +38,37 @@ def diagnose(key: AnswerKey, impl: Any) -> tuple[Diagnosis, ...]:
         mine = observe(key, impl)
     except Exception:  # a probe may look at an answer of a kind that nobody thought of
         return ()
-    if same(mine, observe(key, key.solution)):
+    right = observe(key, key.solution)
+    if same(mine, right):
         return ()
-    wrong = [variant for variant in key.variants if variant.kind == "misconception"]
-    for variant in wrong:
-        if same(mine, observe(key, key.build([variant.name]))):
-            return (Diagnosis(variant.name, variant.message),)
-    messages = {variant.name: variant.message for variant in wrong}
-    for first, second in _pairs(key):
-        if same(mine, observe(key, key.build([first, second]))):
-            return tuple(Diagnosis(name, messages[name]) for name in (first, second))
-    return ()
+    wrong = {variant.name: variant for variant in key.variants if variant.kind == "misconception"}
+    seen = {name: observe(key, key.build([name])) for name in wrong}
+    names = [name for name in wrong if same(mine, seen[name])][:1]
+    names = names or next(([a, b] for a, b in _pairs(key) if same(mine, observe(key, key.build([a, b])))), [])
+    names = names or _closest(mine, right, seen)
+    return tuple(Diagnosis(name, wrong[name].message) for name in names)
+
+
+def _closest(mine: Mapping[str, Any], right: Mapping[str, Any], seen: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the one misconception that explains most answers, if it explains at least half of what it would change.
+
+    Only answers with numbers in them count: that two codes raise the same error, or save the same names, is no proof.
+    """
+    explained: dict[str, int] = {}
+    for name, theirs in seen.items():
+        symptoms = [part for part in right if part in theirs and not same(theirs[part], right[part])]
+        shared = [p for p in symptoms if p in mine and _has_numbers(mine[p]) and same(mine[p], theirs[p])]
+        if 2 * len(shared) >= len(symptoms) > 0:
+            explained[name] = len(shared)
+    most = max(explained.values(), default=0)
+    best = [name for name, count in explained.items() if count == most]
+    return best if len(best) == 1 else []
+
+
+def _has_numbers(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_numbers, value))
+    return isinstance(value, Tensor) and value.numel() > 1 and bool(value.isfinite().any())
 
 
 def _pairs(key: AnswerKey) -> Iterator[tuple[str, str]]:
