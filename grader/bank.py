@@ -97,8 +97,7 @@ def read_exercise(folder: Path) -> Exercise:
     for file in files:
         if not file.is_file():
             raise AnswerKeyError(f"{file} is missing. Every exercise has {', '.join(file.name for file in files)}.")
-    settings, solution, suite, variants = files
-    _parse(variants)
+    settings, solution, suite, _ = files
     title, brief, names = _read_solution(solution)
     return Exercise(
         slug=slug,

@@ -13,6 +13,7 @@ from grader.errors import SubmissionError
 
 ROLES = ("answer", "helper")  # what a cell of a notebook made by the kit says of itself if it counts
 
+_DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _MAGIC = re.compile(r"\s*(?:[%!?]|[\w.]+\s*=\s*[%!]|[%\w.*]+\?{1,2}\s*$)")
 _DOTTED = re.compile(r"(?:\.[\s\\]*+\w++[\s\\]*+){200}")  # takes Python's parser quadratic time
 _WRAPPERS = re.compile(r"\s*%%(?:time|timeit|capture|prun)\b")  # their cell is Python all the same
@@ -126,16 +127,16 @@ def _definitions(source: str) -> str:
     """Keep imports, functions, classes and plain constants; blank the other lines. Nothing, if it is no Python."""
     lines = source.split("\n")
     kept: set[int] = set()
+    dropped: set[int] = set()
     try:
         for node in parse(source).body:
+            decorators = [decorator.lineno for decorator in getattr(node, "decorator_list", ())]
+            rows = range(min([node.lineno, *decorators]), (node.end_lineno or node.lineno) + 1)
             constant = isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Constant)
-            if constant or isinstance(
-                node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-            ):
-                decorators = [decorator.lineno for decorator in getattr(node, "decorator_list", ())]
-                kept |= set(range(min([node.lineno, *decorators]), (node.end_lineno or node.lineno) + 1))
+            (kept if constant or isinstance(node, _DEFINITIONS) else dropped).update(rows)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return "\n" * (len(lines) - 1)
+    kept -= dropped  # several statements in one line
     return "\n".join(line if row in kept else "" for row, line in enumerate(lines, 1))
 
 

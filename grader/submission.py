@@ -79,7 +79,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
     except (FileNotFoundError, NotADirectoryError, ValueError):  # a ValueError is a NUL in the name
         raise UsageError(f"There is no file {shown}. Check the name, or run `grade init` to get the stubs.") from None
     except OSError as error:
-        raise SubmissionError(f"{shown} cannot be read: {error.strerror}. Check its permissions.") from None
+        raise SubmissionError(f"{shown} cannot be read: {error.strerror}. Check its name and permissions.") from None
     if len(data) > limit:
         raise SubmissionError(f"{shown} is larger than {limit >> 20} MiB. Remove what is not code.")
     return data

@@ -36,7 +36,8 @@ REJECTED = {
         (CALL, "nn.modules.activation.Softmax", 5),
     ),
     "module kept in self": (
-        "class softmax(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.sm = nn.Softmax(-1)\n"
+        "class softmax(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.sm = nn.Softmax(-1)\n"
         "    def forward(self, x):\n        return self.sm(x)",
         (CALL, "nn.Softmax", 7),
     ),
@@ -155,8 +156,15 @@ REJECTED = {
         (HIDDEN, "F", 5),
         (HIDDEN, "object.__getattribute__", 5),
     ),
+    "getattribute of a tensor": (
+        "def softmax(x):\n    return x.__getattribute__('softmax')(-1)",
+        (HIDDEN, "x.__getattribute__", 5),
+    ),
     "module handed on": (
-        "def pick(module, name):\n    return getattr(module, name)\ndef softmax(x):\n    return pick(F, 'softmax')(x, -1)",
+        (
+            "def pick(module, name):\n    return getattr(module, name)\ndef softmax(x):\n"
+            "    return pick(F, 'softmax')(x, -1)"
+        ),
         (HIDDEN, "F", 7),
     ),
     "attrgetter": (
@@ -291,71 +299,132 @@ ACCEPTED = {
     "parameter": "def softmax(x, softmax=None):\n    return softmax(x)",
     "local": "def softmax(x):\n    log_softmax = x.exp\n    return log_softmax()",
     "nested function": "def softmax(x):\n    def logsumexp(y):\n        return y\n    return logsumexp(x)",
-    "own method": "class softmax(nn.Module):\n    def softmax(self, x):\n        return x\n    def forward(self, x):\n        return self.softmax(x)",
+    "own method": (
+        "class softmax(nn.Module):\n    def softmax(self, x):\n        return x\n"
+        "    def forward(self, x):\n        return self.softmax(x)"
+    ),
     "own attribute": (
-        "class softmax(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.softmax = Mine()\n"
+        "class softmax(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.softmax = Mine()\n"
         "    def forward(self, x):\n        return self.softmax(x)\nclass Mine(nn.Module):\n    pass"
     ),
-    "own instance": "class A:\n    def softmax(self, x):\n        return x\ndef softmax(x):\n    a = A()\n    return a.softmax(x)",
-    "instance of the module's": "class A:\n    def softmax(self, x):\n        return x\na = A()\ndef softmax(x):\n    return a.softmax(x)",
+    "own instance": (
+        "class A:\n    def softmax(self, x):\n        return x\ndef softmax(x):\n    a = A()\n    return a.softmax(x)"
+    ),
+    "instance of the module's": (
+        "class A:\n    def softmax(self, x):\n        return x\na = A()\ndef softmax(x):\n    return a.softmax(x)"
+    ),
     "instance in self": (
-        "class A:\n    def softmax(self, x):\n        return x\nclass softmax:\n    def __init__(self):\n        self.a = A()\n"
+        "class A:\n    def softmax(self, x):\n        return x\nclass softmax:\n"
+        "    def __init__(self):\n        self.a = A()\n"
         "    def run(self, x):\n        return self.a.softmax(x)"
     ),
-    "class method": "class softmax:\n    @classmethod\n    def make(cls):\n        return cls.softmax()\n    @staticmethod\n    def softmax():\n        return 1",
-    "inherited method": "class A:\n    def softmax(self):\n        return 1\nclass B(A):\n    def run(self):\n        return super().softmax() + self.softmax()\nsoftmax = B",
-    "unbound own method": "class A:\n    def softmax(self):\n        return 1\ndef softmax(x):\n    return A.softmax(x)",
-    "unused import": "from torch.nn.functional import softmax as s, scaled_dot_product_attention\ndef softmax(x):\n    return x",
-    "import that one's own replaces": "from torch.nn.functional import softmax\ndef softmax(x):\n    return x\ndef two(x):\n    return softmax(x)",
+    "class method": (
+        "class softmax:\n    @classmethod\n    def make(cls):\n        return cls.softmax()\n"
+        "    @staticmethod\n    def softmax():\n        return 1"
+    ),
+    "inherited method": (
+        "class A:\n    def softmax(self):\n        return 1\nclass B(A):\n    def run(self):\n"
+        "        return super().softmax() + self.softmax()\nsoftmax = B"
+    ),
+    "unbound own method": (
+        "class A:\n    def softmax(self):\n        return 1\ndef softmax(x):\n    return A.softmax(x)"
+    ),
+    "unused import": (
+        "from torch.nn.functional import softmax as s, scaled_dot_product_attention\ndef softmax(x):\n    return x"
+    ),
+    "import that one's own replaces": (
+        "from torch.nn.functional import softmax\ndef softmax(x):\n    return x\ndef two(x):\n    return softmax(x)"
+    ),
     "unused alias": "reference = F.softmax\ndef softmax(x):\n    return x",
-    "a self-test that nothing calls": "def softmax(x):\n    return x\ndef test():\n    assert F.scaled_dot_product_attention and torch.softmax",
-    "a self-test under the guard": "def softmax(x):\n    return x\ndef test():\n    F.softmax(1)\nif __name__ == '__main__':\n    test()\n    F.softmax(2)",
+    "a self-test that nothing calls": (
+        "def softmax(x):\n    return x\ndef test():\n    assert F.scaled_dot_product_attention and torch.softmax"
+    ),
+    "a self-test under the guard": (
+        "def softmax(x):\n    return x\ndef test():\n    F.softmax(1)\nif __name__ == '__main__':\n"
+        "    test()\n    F.softmax(2)"
+    ),
     "a guard the other way round": "if '__main__' == __name__:\n    F.softmax(2)",
-    "a class that nothing mentions": "class Test:\n    def test(self):\n        return F.softmax(1)\ndef softmax(x):\n    return x",
+    "a class that nothing mentions": (
+        "class Test:\n    def test(self):\n        return F.softmax(1)\ndef softmax(x):\n    return x"
+    ),
     "type checking": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import transformers",
-    "annotation": "def softmax(x: nn.Softmax, y: 'F.softmax' = None) -> nn.MultiheadAttention:\n    z: nn.Softmax = x\n    return z",
+    "annotation": (
+        "def softmax(x: nn.Softmax, y: 'F.softmax' = None) -> nn.MultiheadAttention:\n"
+        "    z: nn.Softmax = x\n    return z"
+    ),
     "isinstance": "def softmax(m):\n    return isinstance(m, (nn.Softmax, nn.Transformer))",
-    "comparison of types": "def softmax(m):\n    return type(m) is nn.Softmax or type(m) in (nn.Softmax, nn.LogSoftmax)",
-    "what is allowed": "def softmax(x):\n    return F.cross_entropy(F.silu(x), F.relu(x)) + F.gelu(x) + nn.Linear(1, 2)(x)",
+    "comparison of types": ("def softmax(m):\n    return type(m) is nn.Softmax or type(m) in (nn.Tanh, nn.Softmax)"),
+    "what is allowed": (
+        "def softmax(x):\n    return F.cross_entropy(F.silu(x), F.relu(x)) + F.gelu(x) + nn.Linear(1, 2)(x)"
+    ),
     "norms": "def softmax(x):\n    return F.layer_norm(x, (1,)) + nn.RMSNorm(3)(x) + x.norm()",
     "a name with the letters": "def softmax(x):\n    return torch.special.expit(x) + F.softplus(x) + F.softsign(x)",
     "literal getattr": "def softmax(x):\n    return getattr(torch, 'exp')(x) + getattr(x, 'shape')[0]",
     "dynamic getattr of self": "class softmax:\n    def run(self, i):\n        return getattr(self, f'w{i}')",
-    "dynamic getattr of a module of one's own": "def softmax(model, names):\n    return [getattr(model, n) for n in names]",
-    "setattr of self": "class softmax:\n    def __init__(self, n):\n        for i in range(n):\n            setattr(self, f'w{i}', i)",
+    "dynamic getattr of an argument": "def softmax(model, names):\n    return [getattr(model, n) for n in names]",
+    "setattr of self": (
+        "class softmax:\n    def __init__(self, n):\n        for i in range(n):\n            setattr(self, f'w{i}', i)"
+    ),
     "hasattr": "def softmax(x):\n    return hasattr(F, 'scaled_dot_product_attention') and hasattr(torch, 'x')",
     "dtype by name": "def softmax(x):\n    return x.to(getattr(torch, 'float' + '32'))",
     "vars of self": "class softmax:\n    def run(self):\n        return vars(self), self.__dict__",
     "model.eval": "def softmax(model):\n    model.eval()\n    return model.train()",
     "own eval": "def softmax(x):\n    def eval(y):\n        return y\n    return eval(x)",
     "compile of re and torch": "import re\np = re.compile('softmax')\n@torch.compile\ndef softmax(x):\n    return x",
-    "standard library": "import math, functools, itertools, copy, warnings, os, sys, inspect, collections, abc, typing\ndef softmax(x):\n    return math.exp(1), sys.float_info, inspect.signature(softmax)",
-    "numpy and einops": "import numpy as np\nfrom einops import rearrange\ndef softmax(x):\n    return rearrange(x, 'a b -> b a')",
+    "standard library": (
+        "import math, functools, itertools, copy, warnings, os, sys, inspect, collections, abc, typing\n"
+        "def softmax(x):\n    return math.exp(1), sys.float_info, inspect.signature(softmax)"
+    ),
+    "numpy and einops": (
+        "import numpy as np\nfrom einops import rearrange\ndef softmax(x):\n    return rearrange(x, 'a b -> b a')"
+    ),
     "settings of torch": "torch.backends.cudnn.deterministic = True\ntorch.set_default_dtype(torch.float64)",
     "star of math": "from math import *\ndef softmax(x):\n    return exp(1) + logsumexp(2)",
-    "register": "class softmax(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.register_buffer('softmax', torch.ones(1))\n    def forward(self):\n        return self.softmax",
-    "F as a width": "def softmax(x, F):\n    return F.softmax if False else F",
-    "dataclass": "from dataclasses import dataclass\n@dataclass\nclass Config:\n    softmax: bool = True\ndef softmax(c: Config):\n    return Config().softmax",
-    "custom function": "class Exp(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, x):\n        ctx.save_for_backward(x)\n        return x.exp()\nsoftmax = Exp.apply",
+    "register": (
+        "class softmax(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.register_buffer('softmax', torch.ones(1))\n    def forward(self):\n"
+        "        return self.softmax"
+    ),
+    "F as a width": "def softmax(x, F):\n    return x.view(F) + F.layer_norm(x)",
+    "dataclass": (
+        "from dataclasses import dataclass\n@dataclass\nclass Config:\n    softmax: bool = True\n"
+        "def softmax(c: Config):\n    return Config().softmax"
+    ),
+    "custom function": (
+        "class Exp(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, x):\n"
+        "        ctx.save_for_backward(x)\n        return x.exp()\nsoftmax = Exp.apply"
+    ),
     "no grad": "@torch.no_grad()\ndef softmax(x):\n    return x",
-    "own class of that name": "class Transformer(nn.Module):\n    pass\nclass MultiheadAttention(nn.Module):\n    pass\ndef softmax():\n    return Transformer(), MultiheadAttention()",
-    "own function of that name": "def scaled_dot_product_attention(q):\n    return q\ndef softmax(q):\n    return scaled_dot_product_attention(q)",
-    "attribute transformer": "class softmax(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.transformer = nn.ModuleList()\n    def forward(self, x):\n        return self.transformer, x.transformer",
+    "own class of that name": (
+        "class Transformer(nn.Module):\n    pass\nclass MultiheadAttention(nn.Module):\n    pass\n"
+        "def softmax():\n    return Transformer(), MultiheadAttention()"
+    ),
+    "own function of that name": (
+        "def scaled_dot_product_attention(q):\n    return q\ndef softmax(q):\n"
+        "    return scaled_dot_product_attention(q)"
+    ),
+    "attribute transformer": (
+        "class softmax(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.transformer = nn.ModuleList()\n    def forward(self, x):\n"
+        "        return self.transformer, x.transformer"
+    ),
     "relu imported": "from torch.nn.functional import relu, silu\ndef softmax(x):\n    return relu(x) + silu(x)",
     "names in __all__": "__all__ = ['softmax', 'log_softmax']",
     "deleting": "def softmax(x):\n    log_softmax = 1\n    del log_softmax",
     "namespaces shown": "print(torch)\nF\nprint(torch.__version__)",
-    "getattr override": "class softmax(nn.Module):\n    def __getattr__(self, name):\n        return super().__getattr__(name)",
+    "getattr override": (
+        "class softmax(nn.Module):\n    def __getattr__(self, name):\n        return super().__getattr__(name)"
+    ),
+    "relative import": "from .solution import MultiHeadAttention\ndef softmax(d):\n    return MultiHeadAttention(d)",
+    "pattern": "def softmax(m):\n    match m:\n        case nn.Softmax():\n            return 1",
     "not Python": "def softmax(x:\n    return F.softmax(",
 }
 
 
 @pytest.mark.parametrize("case", ACCEPTED)
 def test_what_is_ones_own_or_cannot_matter_is_not_reported(case):
-    found = report(HEAD + ACCEPTED[case])
-
-    # `F as a width` asks an argument for `softmax`; nobody knows what it is, so it counts as a tensor's method
-    assert found == ([(CALL, "F.softmax", 5)] if case == "F as a width" else [])
+    assert report(HEAD + ACCEPTED[case]) == []
 
 
 def test_the_tables_are_as_long_as_they_should_be():
@@ -405,6 +474,10 @@ def test_a_whole_module_can_be_forbidden(source, name):
     assert found == [(IMPORT, name, source.count("\n") + 1)]
     assert report(source, [], ["f"]) == []
     assert report("import math, torchmetrics", ["import torch"]) == []
+
+
+def test_a_file_too_long_to_read_is_reported_as_such():
+    assert report("x = [" + "1," * 110_000 + "]") == [(HIDDEN, "more code than can be read", None)]
 
 
 def test_findings_are_sorted_and_said_once():

@@ -7,7 +7,7 @@ claims to lie on the meta device, computes on the CPU inside, and the listening 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -53,12 +53,15 @@ def elsewhere(tensor: Tensor) -> Tensor:
     return Elsewhere(inside.requires_grad_(tensor.requires_grad))
 
 
-def concerns(args: Iterable[Any], kwargs: dict[str, Any]) -> bool:
-    """Say whether an operator has to do with the other device: an argument lies there, or the result shall."""
+def concerns(types: Collection[type], kwargs: dict[str, Any]) -> bool:
+    """Say whether an operator has to do with the other device: an argument lies there, or the result shall.
+
+    Args:
+        types: Those of the operator's arguments that are more than plain tensors, as a dispatch mode is told.
+        kwargs: The operator's keyword arguments.
+    """
     device = kwargs.get("device")
-    if device is not None and torch.device(device).type == DEVICE.type:
-        return True
-    return any(_holds(value) for value in (*args, *kwargs.values()))
+    return bool(types) or (device is not None and device.type == DEVICE.type)
 
 
 def _holds(value: Any) -> bool:

@@ -12,7 +12,7 @@ import linecache
 import random
 import sys
 from collections.abc import Callable, Iterator
-from types import ModuleType, TracebackType
+from types import FunctionType, ModuleType, TracebackType
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from grader.candidate.wire import ModuleRef, WireError, pack, unpack
 MAX_TEXT = 2_000  # characters of an error's message
 _MODULE_NAMES = frozenset(dir(nn.Module))
 _same = torch.equal  # kept from before the learner's file is loaded
-_lineno = SyntaxError.lineno.__get__  # type: ignore[attr-defined]  # a subclass may say what it likes
+_lineno = vars(SyntaxError)["lineno"].__get__  # a subclass may say what it likes
 
 
 class Host:
@@ -65,8 +65,8 @@ class Host:
             return pack(reply, module_ref=self._number)
         except (WireError, RuntimeError, ValueError, RecursionError, MemoryError) as error:
             text = str(error) if isinstance(error, WireError) else f"the result cannot be handed over: {error}"
-            message = {"type": "WireError", "bases": [], "message": text[:MAX_TEXT], "line": None}
-            return pack({"error": message, "ran": {}, "id": number})
+            described: dict[str, Any] = {"type": "WireError", "bases": [], "message": text[:MAX_TEXT], "line": None}
+            return pack({"error": described, "ran": {}, "id": number})
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class Host:
         wanted = {name: p for name, p in parameters.items() if p.requires_grad}
         with torch.enable_grad(), self._watch:
             total = _dot([(out, g) for out, g in zip(outputs, gradients, strict=True) if g is not None])
-            found = torch.autograd.grad(total, [*leaves, *wanted.values()], allow_unused=True)
+            found = torch.autograd.grad(total, [*leaves, *wanted.values()], allow_unused=True, retain_graph=True)
         grads = dict(zip(wanted, found[len(leaves) :], strict=True))
         return {"value": {"inputs": list(found[: len(leaves)]), "parameters": grads}}
 
@@ -138,8 +138,8 @@ class Host:
         return {"value": dict(self._modules[owner].named_buffers())}
 
     def _on_load_state(self, owner: int, state: dict[str, Tensor], strict: bool) -> dict[str, Any]:
-        result = self._modules[owner].load_state_dict(state, strict=strict)
-        return {"value": [list(result.missing_keys), list(result.unexpected_keys)]}
+        self._modules[owner].load_state_dict(state, strict=strict)
+        return self._on_describe(owner)
 
     def _on_set(self, owner: int, values: dict[str, Tensor]) -> dict[str, Any]:
         """Carry over what the suite wrote into parameters."""
@@ -158,7 +158,7 @@ class Host:
         log, self._watch.log = self._watch.log, Log() if on else None
         if on or log is None:
             return {"value": None}
-        ops = [[name, [list(s) for s in inputs], [list(s) for s in outputs]] for name, inputs, outputs in log.ops]
+        ops = [f"{name}|{_text(inputs)}|{_text(outputs)}" for name, inputs, outputs in log.ops]
         return {"value": {"ops": ops, "functions": log.functions, "largest": log.largest, "mixed": log.mixed}}
 
     # --- parts -------------------------------------------------------------------------------------------------------
@@ -172,11 +172,13 @@ class Host:
             torch.set_default_device(None)
 
     def _kinds(self) -> dict[str, str]:
-        """Return name → ``class``, ``function`` or ``value`` for what the file defines."""
+        """Return name → ``class``, ``function``, ``value`` or ``import`` for what the file defines."""
         kinds = {}
         for name, value in vars(self._namespace).items():
             if not name.startswith("__") and not isinstance(value, ModuleType):
                 kinds[name] = "class" if isinstance(value, type) else "function" if callable(value) else "value"
+                if isinstance(value, (type, FunctionType)) and value.__module__ != "submission":
+                    kinds[name] = "import"
         return kinds
 
     def _number(self, module: nn.Module) -> int:
@@ -192,7 +194,7 @@ class Host:
             "number": ModuleRef(self._number(module)),
             "type": type(module).__name__,
             "training": module.training,
-            "parameters": {name: parameter.detach() for name, parameter in parameters.items()},
+            "parameters": {name: _values(parameter) for name, parameter in parameters.items()},
             "frozen": [name for name, parameter in parameters.items() if not parameter.requires_grad],
             "methods": [name for name in dir(type(module)) if name not in _MODULE_NAMES][:1000],
         }
@@ -200,7 +202,7 @@ class Host:
     def _describe_error(self, error: BaseException) -> dict[str, Any]:
         """Return type, message and the innermost line of the learner's file, all as plain text."""
         try:
-            message = plain(str(error))
+            message: str = plain(str(error))
         except BaseException:  # a learner's exception may break while it is printed
             message = ""
         kind = type(error)
@@ -231,8 +233,23 @@ def _dot(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
     return total
 
 
+def _text(shapes: list[tuple[int, ...]]) -> str:
+    """Return shapes as ``"2,3;;"``: two of them, the second that of a number."""
+    return "".join(",".join(map(str, shape)) + ";" for shape in shapes)
+
+
 def _parameters(module: nn.Module) -> dict[str, Tensor]:
     return dict(module.named_parameters())
+
+
+def _values(parameter: Tensor) -> Tensor:
+    """Return the parameter without its graph.
+
+    (Outside of the listening modes, ``detach`` of a stand-in makes torch import its distributed part and sympy.)
+    """
+    if isinstance(parameter, Elsewhere):
+        return torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
+    return parameter.detach()
 
 
 def _place(value: Any, known: dict[int, Tensor]) -> Any:

@@ -1,6 +1,6 @@
 """Takes what the learner's code returned to pieces that hold no code of the learner's any more.
 
-An answer may be a list whose ``__iter__`` computes, a tensor whose ``shape`` lies, an object that claims to be a tensor.
+An answer may be a list whose ``__iter__`` computes, a tensor whose ``shape`` lies, an object that poses as a tensor.
 Each is looked at by its true type and through that type's own methods, so nothing of it runs after the call has ended.
 """
 

@@ -137,7 +137,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = func._schema.name
         self._watch.heard(name)
         kwargs = kwargs or {}
-        result = run(func, args, kwargs) if concerns(args, kwargs) else func(*args, **kwargs)
+        result = run(func, args, kwargs) if concerns(types, kwargs) else func(*args, **kwargs)
         if self._watch.log is not None:
             _write(self._watch.log, name, list(_tensors((args, kwargs))), list(_tensors(result)))
         return result

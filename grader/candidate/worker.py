@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 import torch
 
@@ -20,6 +21,9 @@ from grader.candidate.wire import Channel, Closed, WireError, pack
 def serve(channel: Channel, layers: Sequence[str]) -> None:
     """Say hello with the sandbox's layers, then answer one request after the other.
 
+    The process is the learner's alone from here on: threads are listened to, and the grader's modules are taken out of
+    ``sys.modules``, where the learner's code could change them.
+
     Args:
         channel: Frames from and to the judge.
         layers: What ``sandbox.lock_down`` returned; nothing of the learner's has run when the judge reads it.
@@ -27,6 +31,9 @@ def serve(channel: Channel, layers: Sequence[str]) -> None:
     channel.send(pack({"layers": list(layers)}))
     host = Host()
     host.watch_new_threads()
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("grader", "__main__")]:
+        del sys.modules[name]
+    sys.modules["__main__"] = ModuleType("__main__")
     try:
         while True:
             channel.send(host.answer(channel.receive()))

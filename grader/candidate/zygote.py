@@ -59,7 +59,7 @@ def start(hidden: Sequence[str]) -> socket.socket:
         code = 1
         try:
             ours.close()
-            _die_with_parent()
+            die_with_parent()
             _below(theirs, hidden)
             code = 0
         finally:
@@ -76,14 +76,15 @@ def _below(control: socket.socket, hidden: Sequence[str]) -> None:
         return
     child = os.fork()
     if child == 0:
-        _die_with_parent()
+        die_with_parent()
         _run(control, hidden, namespaces)
         return
     control.close()
     os.waitpid(child, 0)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have this process killed when the one that forked it ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
@@ -94,6 +95,7 @@ def _run(control: socket.socket, hidden: Sequence[str], namespaces: Sequence[str
     warm_up()
     plan = sandbox.prepare(hidden, namespaces)
     gc.freeze()  # a collection in a child would copy every page that it touches
+    gc.enable()
     _Zygote(control, plan).serve()
 
 

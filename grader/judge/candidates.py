@@ -193,11 +193,19 @@ class ForkLauncher:
     def __init__(self, session: socket.socket) -> None:
         self._session = session
         self._turn = threading.Lock()
+        self._ordered = False
+
+    def order(self) -> None:
+        """Have a candidate forked while the caller does something else; the next ``launch`` takes it."""
+        self._session.send(b"spawn")
+        self._ordered = True
 
     def launch(self) -> Candidate:
         """Fork one from the zygote."""
         with self._turn:
-            self._session.send(b"spawn")
+            if not self._ordered:
+                self.order()
+            self._ordered = False
             number, descriptors, _, _ = socket.recv_fds(self._session, 64, 2)
         if len(descriptors) != 2:
             raise CandidateDied("The process that starts your code is gone. Run the same command again.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -29,6 +30,7 @@ class Grader:
     def __init__(self, jobs: int | None = None) -> None:
         self.jobs = jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or 1
         self.on_check: Callable[[str, int, int], None] | None = None
+        self._numbers = itertools.count()
         self._greeting: dict[str, Any] | None = None
         self._layers: tuple[str, ...] | None = None
         self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
@@ -85,14 +87,19 @@ class Grader:
     # --- work --------------------------------------------------------------------------------------------------------
 
     def grade(self, work: Sequence[tuple[Exercise, Submission]], seed: int | None = None) -> Iterator[ExerciseResult]:
-        """Yield the result of each pair, as they are finished.
+        """Yield the result of each pair, as they are finished; a judge that fails costs its own pair alone.
 
         Raises:
-            EngineError: If the grader itself failed.
+            EngineError: If the server is gone.
         """
         chosen = self.seed if seed is None else seed
         jobs = [GradeJob(exercise, submission, chosen) for exercise, submission in work]
-        for _, (result, layers) in self.run(jobs):
+        for index, answer in self._answers(jobs):
+            if "broken" in answer:
+                exercise, submission = work[index]
+                yield ExerciseResult.unrunnable(exercise, submission.file, answer["broken"])
+                continue
+            result, layers = answer["result"]
             if layers and (self._layers is None or _rank(layers) < _rank(self._layers)):
                 self._layers = layers
             yield result
@@ -103,27 +110,34 @@ class Grader:
         Raises:
             EngineError: If the grader itself failed.
         """
-        self._hello()
-        waiting = iter(enumerate(jobs))
-        busy = 0
-        for number, job in waiting:
-            self._tell((number, job))
-            busy += 1
-            if busy >= self.jobs:
-                break
-        while busy:
-            answer = self._hear()
-            if "check" in answer:
-                self._progress(jobs[answer["number"]], answer["check"])
-                continue
-            busy -= 1
-            for number, job in waiting:
-                self._tell((number, job))
-                busy += 1
-                break
+        for index, answer in self._answers(jobs):
             if "broken" in answer:
                 raise EngineError(f"{answer['broken']} Run the same command again; GRADE_DEBUG=1 shows more.")
-            yield answer["number"], answer["result"]
+            yield index, answer["result"]
+
+    def _answers(self, jobs: Sequence[Job]) -> Iterator[tuple[int, dict[str, Any]]]:
+        self._hello()
+        waiting = iter(enumerate(jobs))
+        busy: dict[int, int] = {}  # number → index; answers to an earlier run that was left halfway are passed over
+
+        def start() -> None:
+            for index, job in itertools.islice(waiting, 1):
+                number = next(self._numbers)
+                busy[number] = index
+                self._tell((number, job))
+
+        for _ in range(self.jobs):
+            start()
+        while busy:
+            answer = self._hear()
+            if answer["number"] not in busy:
+                continue
+            if "check" in answer:
+                self._progress(jobs[busy[answer["number"]]], answer["check"])
+                continue
+            index = busy.pop(answer["number"])
+            start()
+            yield index, answer
 
     def _progress(self, job: Job, done: int) -> None:
         if self.on_check is not None and isinstance(job, GradeJob):

@@ -48,9 +48,7 @@ def assert_shape(got: object, shape: Sequence[int], what: str, *, dtype: torch.d
     The last rule keeps ``torch.zeros(...)`` from earning a point for its shape.
     """
     tensor = assert_tensor(got, what)
-    _assert_form(tensor, tuple(shape), dtype or tensor.dtype, what)
-    if tensor.device.type == "meta":
-        return tensor
+    _assert_form(tensor, tuple(shape), dtype or tensor.dtype, torch.device("cpu"), what)
     _assert_no_nan(tensor, what)
     if tensor.is_floating_point() and not torch.isfinite(tensor).all():
         raise CheckFailure(f"{what}: the shape is right, but some numbers are infinite.")
@@ -83,7 +81,7 @@ def assert_close(
     """
     tensor = assert_tensor(got, what)
     dtype = dtype or expected.dtype
-    _assert_form(tensor, tuple(expected.shape), dtype, what)
+    _assert_form(tensor, tuple(expected.shape), dtype, expected.device, what)
     wide = _widest(expected.dtype)
     mine, right = tensor.detach().to(wide), expected.detach().to(wide)
     if not right.isnan().any():
@@ -103,11 +101,15 @@ def assert_differs(got: Tensor, other: Tensor, what: str) -> None:
         raise CheckFailure(f"{what}: nothing changed, although something should.")
 
 
-def _assert_form(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype, what: str) -> None:
+def _assert_form(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype, place: torch.device, what: str) -> None:
     if tuple(tensor.shape) != shape:
         raise CheckFailure(f"{what}: the shape should be {shape}, but {tuple(tensor.shape)} came.")
     if tensor.dtype != dtype:
         raise CheckFailure(f"{what}: the dtype should be {_short(dtype)}, but {_short(tensor.dtype)} came.")
+    if tensor.device.type != place.type:
+        raise CheckFailure(
+            f"{what}: it should lie on {place.type!r}, where the inputs are, not on {tensor.device.type!r}."
+        )
 
 
 def _assert_no_nan(tensor: Tensor, what: str) -> None:
@@ -179,6 +181,8 @@ def describe(value: object) -> str:
         return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, (bool, int, float, str)):
         return f"{type(value).__name__} {value!r:.40}"
+    if hasattr(value, "named_parameters"):
+        return "a module"
     if isinstance(value, Opaque):
         name = value.type_name
         return f"a {name}" if name.endswith(" tensor") else f"an object of type {name}"

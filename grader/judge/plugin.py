@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Protocol
 
@@ -21,9 +22,11 @@ from grader.judge.session import CandidateError, clean
 from grader.judge.suite import CheckFailure
 from grader.model import Check, CheckVerdict
 
-_SILENT = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:capture", "-p", "no:logging", "-p", "no:doctest"]
-_PLAIN = ["-p", "no:junitxml", "-p", "no:faulthandler", "-p", "no:tmpdir", "--assert=plain", "--noconftest"]
-_FAST = ["-p", "no:unraisableexception", "-p", "no:threadexception"]  # each ends in several garbage collections
+_UNUSED = (  # parts of pytest that print, write files or take time (the last two end in several garbage collections)
+    "terminal cacheprovider capture logging doctest junitxml faulthandler tmpdir warnings debugging pastebin setuponly "
+    "setupplan stepwise subtests tracemalloc unittest legacypath unraisableexception threadexception"
+)
+_OPTIONS = [f"-pno:{part}" for part in _UNUSED.split()] + ["--assert=plain", "--noconftest", "-c", os.devnull]
 NOT_RUN = "This check did not run."
 
 
@@ -78,18 +81,30 @@ def run_suite(
     Returns:
         Name of the check → outcome, for every check that the bank promised; one that did not run is ``skipped``.
     """
-    plugin = _Plugin(key, subject, seed, on_check)
-    file = str(key.exercise.folder / f"test_{key.exercise.slug}.py") + (f"::{only}" if only else "")
+    plugin = _Plugin(key, subject, seed, on_check, only)
+    _run_pytest(key.exercise.folder, plugin)
+    return {check.name: plugin.outcome(check) for check in key.exercise.checks}
+
+
+def warm_up() -> None:
+    """Let pytest import what it needs for a run, so that processes forked later find it there."""
+    _run_pytest(Path(), _Empty())
+
+
+class _Empty:
+    def pytest_collection(self) -> bool:
+        return True
+
+
+def _run_pytest(folder: Path, plugin: object) -> None:
     before = os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     try:
-        folder = str(key.exercise.folder)
-        pytest.main([*_SILENT, *_PLAIN, *_FAST, "-c", os.devnull, "--rootdir", folder, file], plugins=[plugin])
+        pytest.main([*_OPTIONS, "--rootdir", str(folder)], plugins=[plugin])
     finally:
         os.environ.pop("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
         if before is not None:
             os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = before
-    return {check.name: plugin.outcome(check) for check in key.exercise.checks}
 
 
 class _Suite(pytest.Module):
@@ -104,11 +119,15 @@ class _Suite(pytest.Module):
 class _Plugin:
     """Fixtures of a suite, and the book of what came of its checks."""
 
-    def __init__(self, key: AnswerKey, subject: Subject, seed: int, on_check: Callable[[int], None]) -> None:
+    def __init__(
+        self, key: AnswerKey, subject: Subject, seed: int, on_check: Callable[[int], None], only: str | None
+    ) -> None:
         self._key = key
+        self._suite = key.suite
         self._subject = subject
         self._seed = seed
         self._on_check = on_check
+        self._only = only
         self._outcomes: dict[str, list[Outcome]] = {}
 
     def outcome(self, check: Check) -> Outcome:
@@ -125,10 +144,15 @@ class _Plugin:
         config.addinivalue_line("markers", "visible: the learner may run this check alone")
         config.addinivalue_line("markers", "points(n): what the check is worth")
 
-    def pytest_pycollect_makemodule(self, module_path: Any, parent: pytest.Collector) -> pytest.Module:
-        module: _Suite = _Suite.from_parent(parent, path=module_path)
-        module.loaded = self._key.suite
-        return module
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> bool:
+        """Take the checks from the suite as it is loaded, instead of looking for files."""
+        exercise = self._key.exercise
+        module: _Suite = _Suite.from_parent(session, path=exercise.folder / f"test_{exercise.slug}.py")
+        module.loaded = self._suite
+        items = [item for item in session.genitems(module) if isinstance(item, pytest.Function)]
+        session.items = [item for item in items if self._only in (None, item.originalname)]
+        return True
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Function, call: pytest.CallInfo[None]) -> pytest.TestReport:

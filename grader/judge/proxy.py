@@ -37,17 +37,23 @@ class Trace:
 
     def fill(self, log: Mapping[str, Any]) -> None:
         """Take over what the candidate wrote down."""
+        ops = [str(op).split("|") for op in log["ops"]]
         self.ops = tuple(
-            Op(str(name).removeprefix("aten::"), tuple(map(tuple, inputs)), tuple(map(tuple, outputs)))
-            for name, inputs, outputs in log["ops"]
+            Op(name.removeprefix("aten::"), _shapes(inputs), _shapes(outputs)) for name, inputs, outputs in ops
         )
         self.functions = tuple(str(name) for name in log["functions"])
         self.largest = int(log["largest"])
         self.mixed = tuple(str(name) for name in log["mixed"])
 
 
+def _shapes(text: str) -> tuple[tuple[int, ...], ...]:
+    """Read shapes as the host writes them: ``"2,3;;"`` is two of them, the second that of a number."""
+    return tuple(tuple(int(size) for size in shape.split(",") if size) for shape in text.split(";")[:-1])
+
+
 class Impl:
     """What a suite calls ``impl``.
+#####
 
     Args:
         session: The conversation.
@@ -61,14 +67,14 @@ class Impl:
     def __getattr__(self, name: str) -> RemoteCallable:
         if name.startswith("__"):
             raise AttributeError(name)
-        if self._kinds.get(name) not in ("function", "class"):
+        if self._kinds.get(name) not in ("function", "class", "import"):
             raise CheckFailure(self._missing(name))
         return RemoteCallable(self._session, name, is_class=self._kinds[name] == "class")
 
     def _missing(self, name: str) -> str:
         if name in self._kinds:
             return f"`{name}` should be a function or a class, but your file assigns a value to that name."
-        found = [other for other, kind in self._kinds.items() if kind != "value"][:8]
+        found = [other for other, kind in self._kinds.items() if kind in ("function", "class")][:8]
         there = "It defines " + ", ".join(f"`{other}`" for other in found) + "." if found else "It defines nothing."
         return f"Your file has no `{name}`. {there} Names and arguments must stay as they are in the stub."
 
@@ -99,9 +105,7 @@ class Impl:
 class RemoteCallable:
     """A function or class of the learner's file, or a method of one of its modules."""
 
-    def __init__(
-        self, session: Session, name: str, owner: RemoteModule | None = None, is_class: bool = False
-    ) -> None:
+    def __init__(self, session: Session, name: str, owner: RemoteModule | None = None, is_class: bool = False) -> None:
         self._session = session
         self._name = name
         self._owner = owner
@@ -150,7 +154,7 @@ class RemoteCallable:
 
     def _module(self, ref: ModuleRef, reply: Mapping[str, Any]) -> RemoteModule:
         if self._owner is not None and self._owner._number == ref.number:
-            self._owner._refresh()
+            self._owner._take(reply["module"])
             return self._owner
         return RemoteModule(self._session, reply["module"])
 
@@ -207,10 +211,10 @@ class RemoteModule:
         self._push()
         values = {name: value.detach() for name, value in state.items()}
         try:
-            self._session.ask("load_state", owner=self._number, state=values, strict=strict)
+            reply = self._session.ask("load_state", owner=self._number, state=values, strict=strict)
         except CandidateError as error:
             raise CheckFailure(self._misfit(values, str(error))) from None
-        self._refresh()
+        self._take(reply["value"])
 
     def to(self, *args: Any, **kwargs: Any) -> RemoteModule:
         """Move or convert the module in place."""
@@ -244,8 +248,8 @@ class RemoteModule:
     # --- keeping both sides alike ------------------------------------------------------------------------------------
 
     def _convert(self, method: str, *args: Any, **kwargs: Any) -> RemoteModule:
-        RemoteCallable(self._session, method, self)(*args, **kwargs)
-        self._refresh()
+        if RemoteCallable(self._session, method, self)(*args, **kwargs) is not self:  # else it came with its state
+            self._refresh()
         return self
 
     def _push(self) -> None:

@@ -6,6 +6,11 @@ fork every job gets a judge of its own; elsewhere jobs are judged here, one afte
 
 from __future__ import annotations
 
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # importing torch leaves no garbage, and looking for it takes a tenth of the time
+
 import os
 import pickle
 import secrets
@@ -14,7 +19,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -23,10 +28,11 @@ from typing import Any, BinaryIO
 import torch
 
 from grader.candidate import zygote
-from grader.judge.jobs import receive, send
+from grader.judge.jobs import GradeJob, receive, send
 
 PACKAGE = str(Path(__file__).resolve().parents[1])  # with the answer keys in it, when installed from a wheel
 JUDGE_SECONDS = 120.0  # a judge keeps its candidates' deadlines; this is for a judge that hangs itself
+PROGRESS_SECONDS = 0.1  # between two words on how far a judge is: each wakes up two processes
 
 
 def main() -> None:
@@ -50,7 +56,8 @@ def _ways() -> Sequence[str]:
 
 def _greeting() -> dict[str, Any]:
     """Say that jobs may come; the seed is drawn here, after the zygote was forked."""
-    versions = {"python": sys.version.split()[0], "torch": str(torch.__version__)}  # unpickling its own type takes torch
+    torch_version = str(torch.__version__)  # of a type of its own, which would take torch to unpickle
+    versions = {"python": sys.version.split()[0], "torch": torch_version}
     return {"versions": versions, "seed": secrets.randbits(64)}
 
 
@@ -72,40 +79,50 @@ class _ForkServer:
     judges: dict[int, _Judge] = field(default_factory=dict)
 
     def serve(self) -> None:
-        """Loop over requests and judges until both have ended."""
-        import grader.judge.grading  # noqa: F401, PLC0415 (judges inherit it; the zygote must not have it)
+        """Loop over requests and judges until the command line hangs up; the judges end with this process."""
+        from grader.judge import grading, plugin  # noqa: F401, PLC0415 (judges inherit them; the zygote must not)
 
+        gc.freeze()  # a collection in a judge would copy every page that it touches
+        gc.enable()
         send(self.answers, _greeting())
         selector = selectors.DefaultSelector()
         selector.register(self.requests, selectors.EVENT_READ, None)
-        reading = True
-        while reading or self.judges:
+        warm = False
+        while True:
             for key, _ in selector.select(timeout=1.0):
                 if key.data is None:
                     try:
                         number, job = receive(self.requests)
                     except EOFError:
-                        reading = False
-                        selector.unregister(self.requests)
-                        continue
+                        return
                     judge = self._start(number, job)
                     selector.register(judge.pipe, selectors.EVENT_READ, judge)
                 elif self._hear(key.data):
                     selector.unregister(key.data.pipe)
                     key.data.pipe.close()
+                    if not warm:  # only now, so that it keeps nobody waiting for a single result
+                        plugin.warm_up()
+                        gc.freeze()
+                        warm = True
             self._stop_late_ones()
 
     def _start(self, number: int, job: Any) -> _Judge:
+        from grader.judge.candidates import ForkLauncher  # noqa: PLC0415
+
         ours, theirs = Pipe(duplex=False)
         session, zygote_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         socket.send_fds(self.control, [b"open"], [zygote_end.fileno()])
         zygote_end.close()
+        launcher = ForkLauncher(session)
+        if isinstance(job, GradeJob):
+            launcher.order()
         process = os.fork()
         if process == 0:
             try:
+                zygote.die_with_parent()
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 ours.close()
-                _judge(job, session, theirs)
+                _do(job, launcher, theirs.send)
             finally:
                 os._exit(0)
         theirs.close()
@@ -133,19 +150,20 @@ class _ForkServer:
                 os.kill(judge.process, signal.SIGKILL)
 
 
-def _judge(job: Any, session: socket.socket, pipe: Connection) -> None:
-    """Do one job in a forked judge."""
-    from grader.judge.candidates import ForkLauncher  # noqa: PLC0415
-
-    _do(job, ForkLauncher(session), pipe.send)
-
-
-def _do(job: Any, launcher: Any, tell: Any) -> None:
+def _do(job: Any, launcher: Any, tell: Callable[[dict[str, Any]], None]) -> None:
     """Run a job and tell its result, or the sentence that stands for it."""
     from grader.errors import KitError  # noqa: PLC0415
 
+    told = time.monotonic()
+
+    def on_check(done: int) -> None:
+        nonlocal told
+        if time.monotonic() > told + PROGRESS_SECONDS:
+            told = time.monotonic()
+            tell({"check": done})
+
     try:
-        tell({"result": job(launcher, lambda done: tell({"check": done}))})
+        tell({"result": job(launcher, on_check)})
     except KitError as error:
         tell({"broken": str(error)})
     except Exception as error:  # a fault of ours must still end in an answer
@@ -159,6 +177,7 @@ def _do(job: Any, launcher: Any, tell: Any) -> None:
 def _serve_inline(requests: BinaryIO, answers: BinaryIO, hidden: Sequence[str]) -> None:
     from grader.judge.candidates import SpawnLauncher  # noqa: PLC0415
 
+    gc.enable()
     launcher = SpawnLauncher(hidden)
     send(answers, _greeting())
     while True:

@@ -125,5 +125,5 @@ class Session:
     def begin(self, seed: int) -> dict[str, str]:
         """Start a check: nothing of the one before is left. Return what the learner's file defines."""
         self.changed.clear()
-        kinds: dict[str, str] = self.ask("reset", seed=seed)["value"]
-        return kinds
+        kinds = self.ask("reset", seed=seed).get("value")
+        return kinds if isinstance(kinds, dict) else {}

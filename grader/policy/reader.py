@@ -15,8 +15,8 @@ from collections.abc import Iterable
 
 from grader.model import PolicyFinding
 from grader.policy.resolve import Resolver
-from grader.policy.rules import NAMESPACES, OFF_LIMITS_ATTRIBUTES, Rules, is_free, is_off_limits
-from grader.policy.scopes import Outside, Unknown, dotted, imported, is_plain, never_holds
+from grader.policy.rules import NAMESPACES, OFF_LIMITS_ATTRIBUTES, Rules, is_free, is_off_limits, prefixes
+from grader.policy.scopes import Outside, Own, Unknown, dotted, imported, imported_paths, is_plain, never_holds
 
 RUN_TEXT = ("builtins.eval", "builtins.exec", "builtins.compile", "torch.jit.CompilationUnit")
 IMPORT_TEXT = ("importlib.import_module", "builtins.__import__")
@@ -24,11 +24,11 @@ NAME_TEXT = ("operator.attrgetter", "operator.methodcaller")
 CHANGE = ("builtins.setattr", "builtins.delattr")
 INSPECT = (*CHANGE, "builtins.getattr", "builtins.hasattr", "builtins.print", "builtins.isinstance", "builtins.dir")
 
+MAX_NODES = 100_000  # of the syntax tree; a long answer has 5 000
 MAX_FINDINGS = 100
 MAX_WRITTEN = 80  # characters of what a finding shows
 
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
-_CHAIN = (ast.Name, ast.Attribute)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -48,6 +48,8 @@ def read_policy(source: str, names: Iterable[str], forbids: Iterable[str]) -> tu
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(source)
+        if sum(1 for _ in ast.walk(tree)) > MAX_NODES:
+            return (PolicyFinding("hidden name", "more code than can be read", None),)
         return _Reader(tree, source, Rules.of(forbids)).read(names)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ()  # reading the submission has refused it before
@@ -70,8 +72,8 @@ class _Reader:
         for node, scope in self.where.items():
             if isinstance(node, (*_FUNCTIONS, ast.ClassDef)) and scope is self.resolver.scopes.module:
                 self.waiting.setdefault(node.name, []).append(node)
-        nodes = [node for node in self.where if isinstance(node, (ast.Import, ast.ImportFrom))]
-        self.refused = {path for node in nodes for path in _paths(node) if is_off_limits(path)}
+        imports = [node for node in self.where if isinstance(node, (ast.Import, ast.ImportFrom))]
+        self.refused = {path for node in imports for path in imported_paths(node) if is_off_limits(path)}
 
     def read(self, names: Iterable[str]) -> tuple[PolicyFinding, ...]:
         """Read all that can matter, beginning with the graded ``names`` and the module's statements."""
@@ -118,7 +120,7 @@ class _Reader:
     def _look(self, node: ast.AST) -> None:
         match node:
             case ast.Import() | ast.ImportFrom():
-                for path in _paths(node):
+                for path in imported_paths(node):
                     self._import(path, node)
             case ast.Subscript(value=value, slice=key) if self.resolver.namespace(value) and self.resolver.texts(key):
                 self.followed.add(value)
@@ -145,7 +147,8 @@ class _Reader:
             parts += [*node.bases, *node.keywords]
         else:
             parts += [*node.args.defaults, *node.args.kw_defaults]
-        if any(not isinstance(value, Outside) for mark in node.decorator_list for value in self._maker(mark)):
+        makers = [mark.func if isinstance(mark, ast.Call) else mark for mark in node.decorator_list]
+        if any(not isinstance(value, Outside) for maker in makers for value in self.resolver.values(maker)):
             self._reach(node.name)
         if self.where[node] is not self.resolver.scopes.module:
             return [*parts, *node.body]
@@ -153,15 +156,13 @@ class _Reader:
             parts += [part for part in node.body if not isinstance(part, _FUNCTIONS)]
         return parts
 
-    def _maker(self, decorator: ast.expr) -> Iterable[object]:
-        return self.resolver.values(decorator.func if isinstance(decorator, ast.Call) else decorator)
-
     def _is_alias(self, node: ast.Assign) -> bool:
         """Return whether a name is all that ``node`` gives to something outside; then its uses are what counts."""
-        named = all(isinstance(target, ast.Name) for target in node.targets)
-        if not named or not isinstance(node.value, _CHAIN) or self.where[node].is_class:
+        if not isinstance(node.value, (ast.Name, ast.Attribute)) or self.where[node].is_class:
             return False
-        return all(isinstance(value, Outside) for value in self.resolver.values(node.value))
+        return all(isinstance(target, ast.Name) for target in node.targets) and all(
+            isinstance(value, Outside) for value in self.resolver.values(node.value)
+        )
 
     # --- one node ----------------------------------------------------------------------------------------
 
@@ -177,21 +178,22 @@ class _Reader:
         outside = self._outside([node.value])
         if node.attr in OFF_LIMITS_ATTRIBUTES:
             self._report("off limits", self._written(node), node)
-        elif outside and (node.attr in ("__getattribute__", "__getattr__") or self._hides(node, node.value)):
+        elif self._hides(node, node.value):
             self._report("hidden name", self._written(node), node)
-        elif not any(self._is_bad(path) for path in outside):  # else reported there
+        elif not any(
+            is_off_limits(path) or self.rules.forbids_function(path) for path in outside
+        ):  # else reported there
             self._mention(node)
         self.excused.add(node.value)
         if any(map(is_free, self._outside([node]))):
             self.followed.add(node.value)
 
     def _hides(self, node: ast.expr, holder: ast.expr) -> bool:
-        """Return whether all names of one of PyTorch's modules are taken at once: ``vars(F)``, ``F.__dict__``."""
-        return (
-            self.resolver.namespace(node) is holder
-            and node not in self.followed
-            and any(map(_is_torch, self._outside([holder])))
-        )
+        """Return whether any name may be taken: from ``vars(F)``, ``F.__dict__`` or by ``x.__getattribute__``."""
+        if isinstance(node, ast.Attribute) and node.attr in ("__getattribute__", "__getattr__"):
+            return not all(isinstance(value, Own) for value in self.resolver.values(holder))
+        whole = self.resolver.namespace(node) is holder and node not in self.followed
+        return whole and any(map(_is_torch, self._outside([holder])))
 
     def _store(self, node: ast.Attribute) -> None:
         for path in self._outside([node.value]):
@@ -253,8 +255,7 @@ class _Reader:
 
     def _judge(self, path: str, node: ast.expr) -> None:
         if is_off_limits(path):
-            imported_so = any(f"{path}.".startswith(f"{refused}.") for refused in self.refused)
-            if node not in self.followed and not imported_so:  # else its import is reported
+            if node not in self.followed and self.refused.isdisjoint(prefixes(path)):  # else its import is reported
                 self._report("off limits", self._written(node), node)
         elif self.rules.forbids_function(path):
             text = self._written(node)
@@ -278,12 +279,9 @@ class _Reader:
         values = [value for node in nodes for value in self.resolver.values(node)]
         return [value.path for value in values if isinstance(value, Outside)]
 
-    def _is_bad(self, path: str) -> bool:
-        return is_off_limits(path) or self.rules.forbids_function(path)
-
     def _written(self, node: ast.expr) -> str:
         """Return an expression as it is written, shortened."""
-        if isinstance(node, _CHAIN):
+        if isinstance(node, (ast.Name, ast.Attribute)):
             return dotted(node) or f"(…).{getattr(node, 'attr', '')}"
         row = self.rows[node.lineno - 1]  # columns count bytes
         text = row[node.col_offset : node.end_col_offset if node.end_lineno == node.lineno else None].decode()
@@ -295,12 +293,6 @@ class _Reader:
         else:
             line = node if isinstance(node, int) else getattr(node, "lineno", None)
         self.found.add(PolicyFinding(rule, name[:MAX_WRITTEN], line))
-
-
-def _paths(node: ast.Import | ast.ImportFrom) -> list[str]:
-    """Return the full names of what is imported."""
-    head = f"{imported(node)}." if isinstance(node, ast.ImportFrom) else ""
-    return [head + alias.name for alias in node.names]
 
 
 def _is_torch(path: str) -> bool:

@@ -14,7 +14,7 @@ from grader.policy.scopes import Binding, Outside, Own, Scope, Scopes, Text, Unk
 
 UNKNOWN: frozenset[Value] = frozenset({Unknown()})
 
-MAX_VALUES = 64  # of one expression
+MAX_VALUES = 50  # of one expression
 MAX_STEPS = 60  # from one expression to the next, so that a chain of thousands of aliases costs no stack
 MAX_TEXT = 300  # characters of a name or string that is put together
 

@@ -96,8 +96,12 @@ class Rules:
         return root in self.modules or self.forbids_function(name)
 
     def forbids_function(self, path: str) -> bool:
-        """Return whether a full name is that of a forbidden function; those of the standard library never are."""
-        return path.partition(".")[0] not in sys.stdlib_module_names and _is_of_family(_leaf(path), ALWAYS | self.names)
+        """Return whether a full name is that of a forbidden function.
+
+        Those of the standard library never are, and a relative import brings something of one's own.
+        """
+        own = path.startswith(".") or path.partition(".")[0] in sys.stdlib_module_names
+        return not own and _is_of_family(_leaf(path), ALWAYS | self.names)
 
     def forbids_method(self, name: str) -> bool:
         """Return whether a method of a tensor is forbidden."""
@@ -106,19 +110,19 @@ class Rules:
 
     def forbids_import(self, path: str) -> bool:
         """Return whether a module is another kit's, or one that the exercise does without."""
-        return any(prefix in KITS or prefix in self.modules for prefix in _prefixes(path))
+        return any(prefix in KITS or prefix in self.modules for prefix in prefixes(path))
 
 
 def is_off_limits(path: str) -> bool:
     """Return whether a full name is out of bounds in every exercise."""
     if is_free(path):
         return False
-    return any(prefix in OFF_LIMITS for prefix in _prefixes(path)) or _is_of_family(_leaf(path), OFF_LIMITS_FAMILIES)
+    return any(prefix in OFF_LIMITS for prefix in prefixes(path)) or _is_of_family(_leaf(path), OFF_LIMITS_FAMILIES)
 
 
 def is_free(path: str) -> bool:
     """Return whether a full name is a function although it lies where most things are off limits."""
-    return any(prefix in FREE for prefix in _prefixes(path))
+    return any(prefix in FREE for prefix in prefixes(path))
 
 
 @lru_cache(maxsize=64)
@@ -152,7 +156,7 @@ def _leaf(path: str) -> str:
     return parts[1] if len(parts) > 1 and parts[0] in _OPERATORS else ""
 
 
-def _prefixes(path: str) -> Iterator[str]:
+def prefixes(path: str) -> Iterator[str]:
     """Yield ``a``, ``a.b`` and ``a.b.c`` for ``a.b.c``."""
     parts = path.split(".")
     return (".".join(parts[:count]) for count in range(1, min(len(parts), 8) + 1))

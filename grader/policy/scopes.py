@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+MAX_STARS = 50  # imports of everything that are followed
+
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -183,7 +185,8 @@ class Scopes:
                 name = alias.asname or alias.name.partition(".")[0]
                 path = alias.name if alias.asname else name
             elif alias.name == "*":
-                self.stars.append((node.lineno, imported(node)))
+                if len(self.stars) < MAX_STARS:
+                    self.stars.append((node.lineno, imported(node)))
                 continue
             else:
                 name, path = alias.asname or alias.name, f"{imported(node)}.{alias.name}"
@@ -220,6 +223,12 @@ class Scopes:
 def imported(node: ast.ImportFrom) -> str:
     """Return the module that ``from … import`` names, with a leading dot for each level."""
     return "." * node.level + (node.module or "")
+
+
+def imported_paths(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """Return the full names of what is imported."""
+    head = f"{imported(node)}." if isinstance(node, ast.ImportFrom) else ""
+    return [head + alias.name for alias in node.names]
 
 
 def _receiver(owner: ast.AST, function: ast.AST) -> Value:
