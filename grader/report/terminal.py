@@ -106,7 +106,8 @@ def _print_checks(checks: Iterable[CheckResult], console: Console) -> None:
         if check.verdict in _REASONS:
             title.append(f" ({_REASONS[check.verdict]})", "yellow")
         print_row(console, kind, title, f"{number(check.points)}/{number(check.max_points)}")
-        if check.message and check.verdict is not CheckVerdict.PASSED:
+        told = check.verdict is CheckVerdict.SKIPPED and check.message in said  # "not run" says it again
+        if check.message and check.verdict is not CheckVerdict.PASSED and not told:
             message = "The same as above." if check.message in said else capped(check.message, MESSAGE_LINES)
             print_text(console, coded(message), 6)
             said.add(check.message)
