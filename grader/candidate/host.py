@@ -99,14 +99,15 @@ class Host:
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], grad: bool, number: int, owner: int | None
     ) -> dict[str, Any]:
         """Call a function or class of the file, or (with ``owner``) a method of a module."""
-        args, kwargs = _place(args, {}), _place(kwargs, {})
+        args, kwargs = self._place(args, {}), self._place(kwargs, {})
         inputs = list(_tensors((args, kwargs)))
         before = [_snapshot(tensor) for tensor in inputs]
         leaves = [tensor for tensor in inputs if tensor.requires_grad]
         module = None if owner is None else self._modules[owner]
         target = getattr(self._namespace, name) if module is None else getattr(module, name)
-        parameters = {} if module is None else _parameters(module)
+        marks = None if module is None else _marks(_parameters(module))
         value = self._run(target, args, kwargs, grad)
+        parameters = {} if module is None else _parameters(module)
         outputs = list(_tensors(value))
         if any(tensor.requires_grad for tensor in outputs):
             self._graphs[number] = (outputs, leaves, parameters)
@@ -115,7 +116,7 @@ class Host:
         if isinstance(value, nn.Module):
             reply["module"] = self._describe(value)
         elif module is not None:
-            reply["names"] = list(parameters)
+            reply["same"] = _marks(parameters) == marks
         return reply
 
     def _on_vjp(self, number: int, gradients: tuple[Tensor | None, ...]) -> dict[str, Any]:
@@ -124,7 +125,8 @@ class Host:
         wanted = {name: p for name, p in parameters.items() if p.requires_grad}
         with torch.enable_grad(), self._watch:
             total = _dot([(out, g) for out, g in zip(outputs, gradients, strict=True) if g is not None])
-            found = torch.autograd.grad(total, [*leaves, *wanted.values()], allow_unused=True, retain_graph=True)
+            # The graph is freed, as `backward` does it: one that a learner keeps for the next call must show.
+            found = torch.autograd.grad(total, [*leaves, *wanted.values()], allow_unused=True)
         grads = dict(zip(wanted, found[len(leaves) :], strict=True))
         return {"value": {"inputs": list(found[: len(leaves)]), "parameters": grads}}
 
@@ -163,6 +165,18 @@ class Host:
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
+    def _place(self, value: Any, known: dict[int, Tensor]) -> Any:
+        """Put modules where their numbers stand, and stand-ins for true meta tensors, one for each."""
+        if isinstance(value, Tensor) and value.device.type == "meta" and not isinstance(value, Elsewhere):
+            return known.setdefault(id(value), elsewhere(value))
+        if isinstance(value, ModuleRef):
+            return self._modules[value.number]
+        if isinstance(value, (list, tuple)):
+            return type(value)(self._place(item, known) for item in value)
+        if isinstance(value, dict):
+            return {key: self._place(item, known) for key, item in value.items()}
+        return value
+
     def _run(self, target: Callable[..., Any], args: Any, kwargs: Any, grad: bool) -> Any:
         torch.set_default_device(self._device)
         try:
@@ -173,11 +187,11 @@ class Host:
 
     def _kinds(self) -> dict[str, str]:
         """Return name → ``class``, ``function``, ``value`` or ``import`` for what the file defines."""
-        kinds = {}
+        kinds, home = {}, getattr(self._namespace, "__name__", "")
         for name, value in vars(self._namespace).items():
             if not name.startswith("__") and not isinstance(value, ModuleType):
                 kinds[name] = "class" if isinstance(value, type) else "function" if callable(value) else "value"
-                if isinstance(value, (type, FunctionType)) and value.__module__ != "submission":
+                if isinstance(value, (type, FunctionType)) and value.__module__ != home:
                     kinds[name] = "import"
         return kinds
 
@@ -195,6 +209,7 @@ class Host:
             "type": type(module).__name__,
             "training": module.training,
             "parameters": {name: _values(parameter) for name, parameter in parameters.items()},
+            "aliases": _aliases(module, parameters),
             "frozen": [name for name, parameter in parameters.items() if not parameter.requires_grad],
             "methods": [name for name in dir(type(module)) if name not in _MODULE_NAMES][:1000],
         }
@@ -242,6 +257,18 @@ def _parameters(module: nn.Module) -> dict[str, Tensor]:
     return dict(module.named_parameters())
 
 
+def _marks(parameters: dict[str, Tensor]) -> list[tuple[str, int, int]]:
+    """Return what shows that a parameter was exchanged or written into."""
+    return [(name, id(p), 0 if p.is_inference() else p._version) for name, p in parameters.items()]
+
+
+def _aliases(module: nn.Module, parameters: dict[str, Tensor]) -> dict[str, str]:
+    """Return other name → name of parameters that are registered in several places."""
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    everywhere = module.named_parameters(remove_duplicate=False)
+    return {name: names[id(parameter)] for name, parameter in everywhere if name not in parameters}
+
+
 def _values(parameter: Tensor) -> Tensor:
     """Return the parameter without its graph.
 
@@ -250,17 +277,6 @@ def _values(parameter: Tensor) -> Tensor:
     if isinstance(parameter, Elsewhere):
         return torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
     return parameter.detach()
-
-
-def _place(value: Any, known: dict[int, Tensor]) -> Any:
-    """Let true meta tensors be stood in for, one stand-in for each."""
-    if isinstance(value, Tensor) and value.device.type == "meta" and not isinstance(value, Elsewhere):
-        return known.setdefault(id(value), elsewhere(value))
-    if isinstance(value, (list, tuple)):
-        return type(value)(_place(item, known) for item in value)
-    if isinstance(value, dict):
-        return {key: _place(item, known) for key, item in value.items()}
-    return value
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -21,8 +21,9 @@ from grader.candidate.wire import Channel, Closed, WireError, pack
 def serve(channel: Channel, layers: Sequence[str]) -> None:
     """Say hello with the sandbox's layers, then answer one request after the other.
 
-    The process is the learner's alone from here on: threads are listened to, and the grader's modules are taken out of
-    ``sys.modules``, where the learner's code could change them.
+    The process is the learner's alone from here on: threads are listened to, the grader's modules are taken out of
+    ``sys.modules``, where the learner's code could change them, and the command line that names the answer keys' folder
+    is forgotten.
 
     Args:
         channel: Frames from and to the judge.
@@ -34,6 +35,7 @@ def serve(channel: Channel, layers: Sequence[str]) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] in ("grader", "__main__")]:
         del sys.modules[name]
     sys.modules["__main__"] = ModuleType("__main__")
+    sys.argv, sys.orig_argv = [""], [sys.executable]
     try:
         while True:
             channel.send(host.answer(channel.receive()))

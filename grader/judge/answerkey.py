@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import sys
 from collections.abc import Sequence
 from functools import cached_property
-from types import ModuleType
+from importlib.machinery import SourceFileLoader
+from types import CodeType, ModuleType
 
 from grader.errors import AnswerKeyError
 from grader.judge.suite import Variant
@@ -25,6 +25,7 @@ class AnswerKey:
 
     def __init__(self, exercise: Exercise) -> None:
         self.exercise = exercise
+        self._codes: dict[str, CodeType | None] = {}
         self._package = self._new_package()
 
     @cached_property
@@ -40,6 +41,7 @@ class AnswerKey:
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
         """All variants, in the order of the file."""
+        _ = self.solution  # variants import it
         found = vars(self._load(self._package, "variants")).values()
         return tuple(v for v in (vars(value).get("__variant__") for value in found if hasattr(value, "__dict__")) if v)
 
@@ -95,9 +97,18 @@ class AnswerKey:
         return name
 
     def _load(self, package: str, part: str) -> ModuleType:
-        sys.modules.pop(f"{package}.{part}", None)
+        """Run a file of the folder as a new module of ``package``; it is read and compiled only once."""
+        name = f"{package}.{part}"
+        path = str(self.exercise.folder / f"{part}.py")
         try:
-            return importlib.import_module(f"{package}.{part}")
+            if part not in self._codes:
+                self._codes[part] = SourceFileLoader(part, path).get_code(part)
+            module = ModuleType(name)
+            module.__file__ = path
+            module.__package__ = package
+            sys.modules[name] = module
+            exec(self._codes[part] or "", module.__dict__)  # noqa: S102 (an answer key is ours)
         except Exception as error:
             where = f"{self.exercise.folder.name}/{part}.py"
             raise AnswerKeyError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
+        return module

@@ -42,13 +42,17 @@ def assert_tensor(got: object, what: str) -> Tensor:
     raise CheckFailure(f"{what}: a tensor should come back, but {came}")
 
 
-def assert_shape(got: object, shape: Sequence[int], what: str, *, dtype: torch.dtype | None = None) -> Tensor:
-    """Check shape and dtype, and that the numbers are finite and not all the same.
+def assert_shape(
+    got: object, shape: Sequence[int], what: str, *, dtype: torch.dtype | None = None, device: str = "cpu"
+) -> Tensor:
+    """Check shape, dtype and device, and that the numbers are finite and not all the same.
 
-    The last rule keeps ``torch.zeros(...)`` from earning a point for its shape.
+    The last rule keeps ``torch.zeros(...)`` from earning a point for its shape. (On ``"meta"`` there are no numbers.)
     """
     tensor = assert_tensor(got, what)
-    _assert_form(tensor, tuple(shape), dtype or tensor.dtype, torch.device("cpu"), what)
+    _assert_form(tensor, tuple(shape), dtype or tensor.dtype, torch.device(device), what)
+    if device == "meta":
+        return tensor
     _assert_no_nan(tensor, what)
     if tensor.is_floating_point() and not torch.isfinite(tensor).all():
         raise CheckFailure(f"{what}: the shape is right, but some numbers are infinite.")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from grader.judge.answerkey import AnswerKey
+from grader.judge.suite import Variant
 from grader.model import Diagnosis
 
 PAIR_SECONDS = 0.5  # for trying pairs, once no single misconception fits
@@ -44,7 +45,8 @@ def diagnose(key: AnswerKey, impl: Any) -> tuple[Diagnosis, ...]:
     wrong = {variant.name: variant for variant in key.variants if variant.kind == "misconception"}
     seen = {name: observe(key, key.build([name])) for name in wrong}
     names = [name for name in wrong if same(mine, seen[name])][:1]
-    names = names or next(([a, b] for a, b in _pairs(key) if same(mine, observe(key, key.build([a, b])))), [])
+    fitting = [wrong[name] for name in wrong if _symptoms(seen[name], right) <= _symptoms(mine, right)]
+    names = names or next(([a, b] for a, b in _pairs(key, fitting) if same(mine, observe(key, key.build([a, b])))), [])
     names = names or _closest(mine, right, seen)
     return tuple(Diagnosis(name, wrong[name].message) for name in names)
 
@@ -68,14 +70,25 @@ def _closest(mine: Mapping[str, Any], right: Mapping[str, Any], seen: Mapping[st
 def _has_numbers(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return any(map(_has_numbers, value))
-    return isinstance(value, Tensor) and value.numel() > 1 and bool(value.isfinite().any())
+    if not isinstance(value, Tensor) or value.device.type == "meta":
+        return False
+    return value.numel() > 1 and bool(value.isfinite().any())
 
 
-def _pairs(key: AnswerKey) -> Iterator[tuple[str, str]]:
-    """Yield pairs of misconceptions that can be held together, as long as time allows."""
+def _symptoms(seen: Mapping[str, Any], right: Mapping[str, Any]) -> set[str]:
+    """Return the parts of an observation that are not right."""
+    return {part for part in right if part not in seen or not same(seen[part], right[part])}
+
+
+def _pairs(key: AnswerKey, variants: Sequence[Variant]) -> Iterator[tuple[str, str]]:
+    """Yield pairs of misconceptions that can be held together, as long as time allows.
+
+    Args:
+        key: The exercise's answer key.
+        variants: Misconceptions none of whose symptoms is missing in what was seen.
+    """
     end = time.monotonic() + PAIR_SECONDS
-    wrong = [variant for variant in key.variants if variant.kind == "misconception"]
-    for a, b in itertools.combinations(wrong, 2):
+    for a, b in itertools.combinations(variants, 2):
         if time.monotonic() > end:
             return
         if key.combine(a, b):

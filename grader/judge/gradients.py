@@ -19,7 +19,7 @@ def connect(
     trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
     outputs = list(tensors_in(value))
     if not any(out.requires_grad for out in outputs) or not (leaves or trained):
-        return map_tensors(value, lambda tensor: tensor.detach())
+        return detach(value)
     names = list(trained)
     connected = _Remote.apply(session, number, outputs, names, *leaves, *trained.values())  # type: ignore[no-untyped-call]
     table = {id(out): new for out, new in zip(outputs, connected, strict=True)}
@@ -50,6 +50,12 @@ class _Remote(torch.autograd.Function):
             if gradient is not None and (not isinstance(gradient, Tensor) or gradient.shape != shape):
                 raise CheckFailure("A gradient of a wrong shape came back.")
         return (None, None, None, None, *found)
+
+
+def detach(value: Any) -> Any:
+    """Return ``value`` with its tensors cut from any graph; one that occurs twice stays one."""
+    table = {id(tensor): tensor.detach() for tensor in tensors_in(value)}
+    return map_tensors(value, lambda tensor: table[id(tensor)])
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -48,6 +49,7 @@ class RemoteSubject:
         self._session: Session | None = None
         self._end = time.monotonic() + EXERCISE_SECONDS
         self._timeouts = 0
+        self._death: CandidateDied | None = None
         self._printed: list[str] = []
         self.layers: tuple[str, ...] = ()
         self.ran: dict[str, int | None] = {}
@@ -56,6 +58,7 @@ class RemoteSubject:
         """Start a check, in a new candidate if the last one is gone."""
         if self._timeouts >= MAX_TIMEOUTS or time.monotonic() > self._end:
             raise CandidateDied("Not run: your code had used up its time in the checks before.", not_run=True)
+        self._death = None
         session = self._session or self.load()
         return Impl(session, session.begin(seed))
 
@@ -84,11 +87,17 @@ class RemoteSubject:
         except CandidateDied as death:
             if self._session is not None:
                 self._timeouts += death.timed_out
-            self._session = None
+            self._session, self._death = None, death
             raise
 
     def changed(self) -> Sequence[str]:
-        """Inputs that were changed in place since the check began."""
+        """Inputs that were changed in place since the check began.
+
+        Raises:
+            CandidateDied: If the process has ended since then.
+        """
+        if self._death is not None:
+            raise self._death
         return self._session.changed if self._session is not None else ()
 
     def where(self, line: int | None) -> str:
@@ -173,6 +182,7 @@ def _why_not(error: Exception, subject: RemoteSubject) -> str:
     if error.type_name == "SystemExit":
         return f"Your file calls exit(){where} while it is being loaded. Take that out."
     if isinstance(error, ImportError):
+        text = re.sub(r" \([^()]+\)$", "", text)  # the path of the file that was found instead
         return f"An import failed{where}: {text}. Use what PyTorch and Python bring along."
     detail = f": {text}" if text else ""
     return (
@@ -198,7 +208,7 @@ def _diagnose(
         return ()
     try:
         return diagnose(key, subject.begin(seed_of(seed, "probe")))
-    except (CandidateDied, CandidateError):
+    except Exception:  # whatever a strange answer does to it, the verdict is made already
         return ()
 
 

@@ -15,8 +15,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from grader.candidate.wire import Opaque
 from grader.judge.answerkey import AnswerKey
 from grader.judge.candidates import CandidateDied
+from grader.judge.comparing import describe
 from grader.judge.proxy import Impl
 from grader.judge.session import CandidateError, clean
 from grader.judge.suite import CheckFailure
@@ -50,7 +52,11 @@ class Subject(Protocol):
         """Start a check from a clean slate."""
 
     def changed(self) -> Sequence[str]:
-        """Inputs that were changed in place since the check began."""
+        """Inputs that were changed in place since the check began.
+
+        Raises:
+            CandidateDied: If the process that runs the code has ended since then.
+        """
 
     def where(self, line: int | None) -> str:
         """Say where a line of the submission is, as ``" (line 12)"``, or nothing."""
@@ -168,10 +174,14 @@ class _Plugin:
 
     def _judge(self, error: BaseException | None, skipped: bool) -> Outcome:
         """Decide: what the engine saw comes before what the suite concluded."""
+        try:
+            changed = self._subject.changed()
+        except CandidateDied as death:
+            error = error if isinstance(error, CandidateDied) else death  # the suite may have caught it
         if isinstance(error, CandidateDied):
             verdict = CheckVerdict.TIMEOUT if error.timed_out else CheckVerdict.CRASHED
             return Outcome(CheckVerdict.SKIPPED if error.not_run else verdict, str(error))
-        if changed := self._subject.changed():
+        if changed:
             return Outcome(CheckVerdict.FAILED, f"{changed[0]}. Inputs must stay as they are: make a new tensor.")
         if skipped:
             return Outcome(CheckVerdict.SKIPPED, NOT_RUN)
@@ -194,6 +204,9 @@ class _Plugin:
             return clean(str(error))
         if isinstance(error, AssertionError):
             return clean(str(error)) or "What came back is not what was asked for."
+        if isinstance(error, AttributeError) and isinstance(error.obj, Opaque):
+            came = clean(describe(error.obj))
+            return f"What came back could not be used: {came}. Should it be a tensor, or a module?"
         return f"What came back could not be used ({type(error).__name__}: {clean(str(error), 200)})."
 
     # --- fixtures ----------------------------------------------------------------------------------------------------

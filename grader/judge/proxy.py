@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from grader.candidate.wire import ModuleRef, Opaque
 from grader.judge.comparing import describe
-from grader.judge.gradients import connect, map_tensors, tensors_in
+from grader.judge.gradients import connect, detach, tensors_in
 from grader.judge.session import CandidateError, Session
 from grader.judge.suite import CheckFailure
 
@@ -53,7 +53,6 @@ def _shapes(text: str) -> tuple[tuple[int, ...], ...]:
 
 class Impl:
     """What a suite calls ``impl``.
-#####
 
     Args:
         session: The conversation.
@@ -114,10 +113,11 @@ class RemoteCallable:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it over there; tensors that require a gradient stay connected."""
         session, owner = self._session, self._owner
-        if owner is not None:
-            owner._push()
+        modules = [] if owner is None else [owner]
+        plain_args, plain_kwargs = _plain(args, modules), _plain(kwargs, modules)
+        for module in modules:
+            module._push()
         grad = torch.is_grad_enabled()
-        plain_args, plain_kwargs = _plain(args), _plain(kwargs)
         session.calls += 1
         number = session.calls
         reply = self._ask(
@@ -137,10 +137,12 @@ class RemoteCallable:
             return self._module(value, reply)
         if self._is_class and isinstance(value, Opaque):
             raise CheckFailure(f"`{self._name}(...)` should make an nn.Module, but {describe(value)} came.")
-        if owner is not None and reply.get("names") != list(owner._parameters):
-            owner._refresh()
+        for module in modules:
+            if module is not owner or not reply.get("same"):
+                module._refresh()
+        value = self._with_modules(value)
         if not grad:
-            return map_tensors(value, lambda tensor: tensor.detach())
+            return detach(value)
         leaves = [tensor for tensor in inputs if tensor.requires_grad]
         return connect(session, number, value, leaves, {} if owner is None else owner._parameters)
 
@@ -151,6 +153,16 @@ class RemoteCallable:
             error.call = self._name
             raise
         return reply
+
+    def _with_modules(self, value: Any) -> Any:
+        """Let modules stand in tuples, lists and dicts, too."""
+        if isinstance(value, ModuleRef):
+            return RemoteModule(self._session, self._session.ask("describe", owner=value.number)["value"])
+        if isinstance(value, (list, tuple)):
+            return type(value)(self._with_modules(item) for item in value)
+        if isinstance(value, dict):
+            return {key: self._with_modules(item) for key, item in value.items()}
+        return value
 
     def _module(self, ref: ModuleRef, reply: Mapping[str, Any]) -> RemoteModule:
         if self._owner is not None and self._owner._number == ref.number:
@@ -275,6 +287,7 @@ class RemoteModule:
                 parameter.requires_grad_(name not in frozen)
             self._parameters[name] = parameter
         self._versions = {name: parameter._version for name, parameter in self._parameters.items()}
+        self._aliases = dict(description["aliases"])
         self.training = bool(description["training"])
         self._methods = set(description["methods"])
 
@@ -309,9 +322,10 @@ class _View:
     def find(self, name: str) -> Any:
         """Return the parameter, buffer, method or deeper path of that name."""
         module, path = self._module, self._prefix + name
-        if path in module._parameters:
-            return module._parameters[path]
-        if any(known.startswith(path + ".") for known in module._parameters):
+        known = module._aliases.get(path, path)
+        if known in module._parameters:
+            return module._parameters[known]
+        if any(known.startswith(path + ".") for known in (*module._parameters, *module._aliases)):
             return _View(module, path + ".")
         if not self._prefix and path in module._methods:
             return RemoteCallable(module._session, path, module)
@@ -322,12 +336,13 @@ class _View:
         raise CheckFailure(f"Your module has no parameter or buffer `{path}`. Its parameters: {there}.")
 
 
-def _plain(value: Any) -> Any:
-    """Replace remote modules by references; everything else crosses as it is."""
+def _plain(value: Any, modules: list[RemoteModule]) -> Any:
+    """Replace remote modules by references and add them to ``modules``; everything else crosses as it is."""
     if isinstance(value, RemoteModule):
+        modules.append(value)
         return ModuleRef(value._number)
     if isinstance(value, (list, tuple)):
-        return type(value)(_plain(item) for item in value)
+        return type(value)(_plain(item, modules) for item in value)
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item, modules) for key, item in value.items()}
     return value

@@ -97,12 +97,10 @@ class Session:
         link: Where the learner's code is.
         on_ran: Told of every function and operator that ran for the first time, with the line that led there.
         changed: Descriptions of inputs that were changed in place, since the check began.
-        limit: Seconds that are left for the exercise; asked before each request.
     """
 
     link: Link
     on_ran: Callable[[str, int | None], None] = lambda name, line: None
-    limit: Callable[[], float] = lambda: CALL_SECONDS
     changed: list[str] = field(default_factory=list)
     calls: int = 0
 
@@ -113,7 +111,7 @@ class Session:
             CandidateError: If the learner's code raised.
             CandidateDied: If there is no reply.
         """
-        reply = self.link.ask({"op": op, **fields}, min(seconds, self.limit()))
+        reply = self.link.ask({"op": op, **fields}, seconds)
         ran = reply.get("ran")
         if isinstance(ran, dict):
             for name, line in ran.items():

@@ -48,6 +48,7 @@ __all__ = [
     "alternative",
     "assert_close",
     "assert_differs",
+    "assert_follows_default_device",
     "assert_follows_device",
     "assert_gradients_match",
     "assert_no_loop",
@@ -89,6 +90,9 @@ def assert_gradients_match(
     if not got.requires_grad:
         raise CheckFailure(f"{what}: none flows at all. Is something detached, or turned into numbers and back?")
     names = list(expected_leaves)
+    for name in names:
+        if name not in leaves or not leaves[name].requires_grad:
+            raise CheckFailure(f"{what}: none reaches {name}. Is it frozen, or not a parameter?")
     mine = torch.autograd.grad(_dot(got, cotangent), [leaves[name] for name in names], allow_unused=True)
     right = torch.autograd.grad(_dot(expected, cotangent), [expected_leaves[name] for name in names], allow_unused=True)
     for name, gradient, truth in zip(names, mine, right, strict=True):
@@ -208,7 +212,20 @@ def assert_follows_device(impl: Any, call: Callable[[], object], what: str, devi
     for tensor in result if isinstance(result, tuple) else (result,):
         place = assert_tensor(tensor, what).device.type
         if place != device:
-            raise CheckFailure(f"{what}: the input lies on {device!r}, but the result on {place!r}.")
+            raise CheckFailure(f"{what}: the result should lie on {device!r}, but it lies on {place!r}.")
+
+
+def assert_follows_default_device(impl: Any, call: Callable[[], object], what: str, device: str = "meta") -> None:
+    """Check that a call without tensor arguments makes its result on PyTorch's default device.
+
+    Args:
+        impl: The learner's file.
+        call: Calls the learner's code; returns its result.
+        what: What the results are called in the message.
+        device: The default device meanwhile. See ``assert_follows_device``.
+    """
+    with impl.default_device(device):
+        assert_follows_device(impl, call, f"{what}, with {device!r} as PyTorch's default device", device)
 
 
 def observe(call: Callable[[], object]) -> object:

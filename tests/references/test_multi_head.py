@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812 (the name that PyTorch's documentation uses)
+from torch.nn import functional as F
 
 B, T, S, D, H = 3, 4, 5, 12, 3
 SOLUTION = Path(__file__).parents[2] / "solutions" / "attention" / "multi_head" / "solution.py"

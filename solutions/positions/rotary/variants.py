@@ -365,7 +365,16 @@ def drops_dimensions_of_size_one(x, positions, base=10_000.0):
 
 
 @slip(replaces="apply_rotary", caught_by="test_takes_strided_inputs")
-def wants_features_side_by_side(x, positions, base=10_000.0):
+def wants_heads_in_the_batch(x, positions, base=10_000.0):
+    B, H, T, K = x.shape
+    angles = angles_for(x, positions, base)
+    a, b = x.view(B * H, T, K // 2, 2).unbind(-1)
+    turned = torch.stack((a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()), dim=-1)
+    return turned.view(x.shape).to(x.dtype)
+
+
+@alternative(replaces="apply_rotary")
+def by_viewing_pairs_as_complex(x, positions, base=10_000.0):
     angles = angles_for(x, positions, base)
     pairs = torch.view_as_complex(x.to(angles.dtype).unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)).flatten(-2).to(x.dtype)
