@@ -107,7 +107,8 @@ class Host:
         target = getattr(self._namespace, name) if module is None else getattr(module, name)
         marks = None if module is None else _marks(_parameters(module))
         value = self._run(target, args, kwargs, grad)
-        parameters = {} if module is None else _parameters(module)
+        with self._watch:  # named_parameters may be the learner's own
+            parameters = {} if module is None else _parameters(module)
         outputs = list(_tensors(value))
         if any(tensor.requires_grad for tensor in outputs):
             self._graphs[number] = (outputs, leaves, parameters)

@@ -13,7 +13,7 @@ import json
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import safetensors
 import torch
@@ -52,10 +52,6 @@ class WireError(Exception):
     """A frame that breaks the rules, or a value that cannot cross."""
 
 
-class Closed(Exception):  # noqa: N818 (not an error by itself: the other side is gone)
-    """The other side has closed the channel."""
-
-
 @dataclass(frozen=True)
 class Opaque:
     """Stands on the judge's side for a value that does not cross: only the name of its type does."""
@@ -68,55 +64,6 @@ class ModuleRef:
     """A module that lives on the candidate's side."""
 
     number: int
-
-
-class Channel:
-    """Whole frames over two byte streams; blocks until a frame is there or the stream ends."""
-
-    def __init__(self, reader: BinaryIO, writer: BinaryIO) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    def send(self, frame: bytes) -> None:
-        """Write one frame.
-
-        Raises:
-            Closed: If nobody reads any more.
-        """
-        try:
-            self._writer.write(_LENGTH.pack(len(frame)) + frame)  # in one piece: the reader wakes up once
-            self._writer.flush()
-        except (OSError, ValueError):
-            raise Closed from None
-
-    def receive(self) -> bytes:
-        """Read one frame.
-
-        Raises:
-            Closed: If the stream ends, in the middle of a frame too.
-            WireError: If the frame is announced as longer than ``MAX_FRAME``.
-        """
-        (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
-        if length > MAX_FRAME:
-            raise WireError(f"a frame of {length} bytes was announced")
-        return self._read(length)
-
-    def _read(self, size: int) -> bytes:
-        try:
-            data = self._reader.read(size)
-        except (OSError, ValueError):
-            raise Closed from None
-        if data is None or len(data) < size:
-            raise Closed
-        return data
-
-    def close(self) -> None:
-        """Close both streams; what was buffered for a dead reader is dropped."""
-        for stream in (self._writer, self._reader):
-            try:
-                stream.close()
-            except OSError:
-                continue
 
 
 # --- packing ---------------------------------------------------------------------------------------------------------
@@ -160,6 +107,8 @@ class _Packer:
         return {"t": "object", "v": (value.type_name if isinstance(value, Opaque) else type(value).__name__)[:80]}
 
     def tensor(self, tensor: Tensor) -> Any:
+        if tensor.is_nested:
+            return {"t": "object", "v": "nested tensor"}
         if tensor.layout != torch.strided or tensor.device.type not in ("cpu", "meta") or tensor.is_quantized:
             strange = tensor.layout if tensor.layout != torch.strided else tensor.device.type
             what = "quantized" if tensor.is_quantized else str(strange).removeprefix("torch.")
@@ -169,6 +118,8 @@ class _Packer:
         index = self._seen.get(id(tensor))
         if index is None:
             index = len(self.specs)
+            if index >= MAX_TENSORS:
+                raise WireError("the value holds too many tensors to be handed over")
             self._seen[id(tensor)] = index
             self.specs.append(self._spec(tensor, str(index)))
         return {"t": "tensor", "v": index}

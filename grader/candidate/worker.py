@@ -13,9 +13,10 @@ from types import ModuleType
 
 import torch
 
+from grader.candidate.channel import Channel, Closed
 from grader.candidate.host import Host
 from grader.candidate.trace import warm_up
-from grader.candidate.wire import Channel, Closed, WireError, pack
+from grader.candidate.wire import WireError, pack
 
 
 def serve(channel: Channel, layers: Sequence[str]) -> None:

@@ -32,8 +32,8 @@ from dataclasses import dataclass, field
 import torch
 
 from grader.candidate import sandbox, worker
+from grader.candidate.channel import Channel
 from grader.candidate.trace import warm_up
-from grader.candidate.wire import Channel
 
 MAX_CANDIDATES = 8  # of one session at a time
 GRACE = 0.2  # seconds in which a candidate that closed its end may still leave by itself

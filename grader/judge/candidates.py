@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, Protocol
 
-from grader.candidate.wire import Channel, Closed, WireError, pack, unpack
+from grader.candidate.channel import Channel, Closed
+from grader.candidate.wire import WireError, pack, unpack
 
 OUTPUT_KEPT = 16_000  # bytes of what a candidate prints
 START_SECONDS = 30.0  # a spawned worker imports torch first

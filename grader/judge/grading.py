@@ -145,10 +145,7 @@ def grade(
     try:
         subject.load()
     except (CandidateError, CandidateDied) as error:
-        output = subject.close()
-        line = error.line if isinstance(error, CandidateError) else None
-        result = ExerciseResult.unrunnable(exercise, submission.file, _why_not(error, subject), line)
-        return replace(result, output=output), subject.layers
+        return _not_loaded(exercise, submission.file, error, subject), subject.layers
     outcomes = run_suite(key, subject, job.seed, on_check)
     policy = _policy(exercise, submission, subject)
     diagnoses = () if _all(outcomes, CheckVerdict.PASSED) else _diagnose(key, subject, outcomes, job.seed)
@@ -170,6 +167,12 @@ def grade(
 def _not_attempted(exercise: Exercise, file: str) -> ExerciseResult:
     result = ExerciseResult.unrunnable(exercise, file, "Nothing is written yet: this is the stub as it came.")
     return replace(result, verdict=Verdict.NOT_ATTEMPTED)
+
+
+def _not_loaded(exercise: Exercise, file: str, error: Exception, subject: RemoteSubject) -> ExerciseResult:
+    output = subject.close()
+    line = error.line if isinstance(error, CandidateError) else None
+    return replace(ExerciseResult.unrunnable(exercise, file, _why_not(error, subject), line), output=output)
 
 
 def _why_not(error: Exception, subject: RemoteSubject) -> str:

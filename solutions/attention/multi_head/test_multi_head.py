@@ -386,9 +386,12 @@ def test_float64(twins, randn, randint):
     """a float64 module computes in float64 all the way"""
     mine, ref = twins("MultiHeadAttention", 8, 2)  # K = 4: sqrt(K) held in float32 is exact, and welcome
     mine.double()
+    finer = {name: w + 1e-6 * randn(*w.shape, dtype=torch.float64) for name, w in ref.state_dict().items()}
+    mine.load_state_dict(finer)  # weights that float32 cannot hold
+    ref.load_state_dict(finer)
 
     for mask in None, some_mask(randint, 3, 1, 4, 5):
-        inputs = randn(3, 4, 8), randn(3, 5, 8), randn(3, 5, 8)
+        inputs = [randn(3, n, 8, dtype=torch.float64) for n in (4, 5, 5)]
         hint = "If the other checks pass: what is rounded to float32 on the way?"
         assert_same(mine, ref, inputs, mask, "float64", dtype=torch.float64, hint=hint)
 

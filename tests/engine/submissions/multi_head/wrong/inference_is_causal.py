@@ -1,4 +1,4 @@
-"""Without a gradient, tokens are hidden from those before them."""
+"""Without a gradient, in inference, tokens are hidden from those before them."""
 
 import math
 

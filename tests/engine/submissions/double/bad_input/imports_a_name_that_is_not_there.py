@@ -1,0 +1,15 @@
+"""A name that its module does not have."""
+
+from torch import Tensorr
+
+import torch
+
+
+def halve(x):
+    return x / 2
+
+
+def double(x):
+    if x.dim() == 0:
+        raise ValueError("no dimension")
+    return x + x

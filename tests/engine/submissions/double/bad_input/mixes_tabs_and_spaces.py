@@ -1,0 +1,17 @@
+"""Tabs and spaces that do not fit."""
+
+def first(items):
+	if items:
+        return items[0]
+
+import torch
+
+
+def halve(x):
+    return x / 2
+
+
+def double(x):
+    if x.dim() == 0:
+        raise ValueError("no dimension")
+    return x + x

@@ -1,0 +1,15 @@
+"""A group of exceptions outside of functions."""
+
+raise ExceptionGroup('two', [ValueError('a')])
+
+import torch
+
+
+def halve(x):
+    return x / 2
+
+
+def double(x):
+    if x.dim() == 0:
+        raise ValueError("no dimension")
+    return x + x

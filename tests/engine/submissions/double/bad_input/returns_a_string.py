@@ -1,0 +1,11 @@
+"""A text."""
+
+import torch
+
+
+def halve(x):
+    return x / 2
+
+
+def double(x):
+    return 'turned'

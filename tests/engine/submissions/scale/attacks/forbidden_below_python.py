@@ -1,0 +1,16 @@
+"""The forbidden function as the binding below it."""
+
+import torch
+from torch import nn
+
+
+class Scale(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x):
+        y = nn.functional.dropout(x * self.weight + self.bias, 0.5, self.training)
+        torch._C._VariableFunctions.softmax(y, 0)
+        return y

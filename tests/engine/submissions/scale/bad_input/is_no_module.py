@@ -1,0 +1,13 @@
+"""A class that is no nn.Module."""
+
+import torch
+from torch import nn
+
+
+class Scale:
+    def __init__(self, width):
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x):
+        return nn.functional.dropout(x * self.weight + self.bias, 0.5, self.training)

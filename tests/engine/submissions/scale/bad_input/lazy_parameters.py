@@ -1,0 +1,14 @@
+"""Parameters that do not know their width yet."""
+
+import torch
+from torch import nn
+
+
+class Scale(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.weight = nn.UninitializedParameter()
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x):
+        return nn.functional.dropout(x * self.weight + self.bias, 0.5, self.training)

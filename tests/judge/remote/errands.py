@@ -1,0 +1,62 @@
+"""Jobs for a judge that is up to no good; their module has to be one that the server can import."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from grader.errors import UsageError
+
+PATIENCE = 30.0  # seconds to wait for another job; it should be there at once
+
+
+@dataclass(frozen=True)
+class Errand:
+    """Do what ``what`` names."""
+
+    what: str
+    argument: str = ""
+
+    def __call__(self, launcher, on_check):
+        return getattr(self, self.what)(launcher, on_check)
+
+    def echo(self, launcher, on_check):
+        return self.argument
+
+    def exit(self, launcher, on_check):
+        os._exit(3)
+
+    def die(self, launcher, on_check):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def divide(self, launcher, on_check):
+        return 1 / 0
+
+    def complain(self, launcher, on_check):
+        raise UsageError("This is not how it is used.")
+
+    def bring_what_cannot_be_brought(self, launcher, on_check):
+        return lambda: None
+
+    def environment(self, launcher, on_check):
+        return dict(os.environ)
+
+    def pid(self, launcher, on_check):
+        return os.getpid()
+
+    def meet(self, launcher, on_check):
+        """Wait until two of these are at work at the same time."""
+        place = Path(self.argument)
+        (place / str(os.getpid())).touch()
+        end = time.monotonic() + PATIENCE
+        while len(list(place.iterdir())) < 2 and time.monotonic() < end:
+            time.sleep(0.005)
+        return len(list(place.iterdir()))
+
+    def sleep(self, launcher, on_check):
+        """Start a candidate and wait with it until somebody ends both."""
+        candidate = launcher.launch()
+        Path(self.argument).write_text(str(os.getpid()))
+        time.sleep(600)
+        return candidate.layers
