@@ -196,9 +196,9 @@ def _why_not(error: Exception, subject: RemoteSubject) -> str:
 def _policy(exercise: Exercise, submission: Submission, subject: RemoteSubject) -> tuple[PolicyFinding, ...]:
     """Return uses of forbidden names: read from the source, and heard while it ran."""
     findings = list(read_policy(submission.source, exercise.names, exercise.forbids))
-    lines = {finding.line for finding in findings}
-    for name, line in subject.ran.items():
-        if is_forbidden(name, exercise.forbids) and line not in lines:
+    lines = {finding.line for finding in findings} | ({None} if findings else set())
+    for name, line in sorted(subject.ran.items(), key=lambda item: item[1] is None):  # those with a line first
+        if is_forbidden(name, exercise.forbids) and line not in lines and not (line is None and findings):
             findings.append(PolicyFinding("forbidden call", name, line))
             lines.add(line)
     return tuple(findings)

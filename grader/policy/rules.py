@@ -43,7 +43,7 @@ OFF_LIMITS_FAMILIES = _set(
     "disabletorchfunction disablecurrentmodes torchfunctionmode torchdispatchmode torchfunctionstack torchdispatchstack"
 )
 OFF_LIMITS_ATTRIBUTES = _set(
-    "f_back f_globals f_locals f_builtins tb_frame gi_frame cr_frame ag_frame __globals__ __builtins__ "
+    "sys f_back f_globals f_locals f_builtins tb_frame gi_frame cr_frame ag_frame __globals__ __builtins__ "
     "__subclasses__ __code__ __closure__"
 )
 NAMESPACES = _set(  # handed around, they hide which of their functions is meant

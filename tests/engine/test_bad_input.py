@@ -25,8 +25,8 @@ def test_bad_input_gets_a_verdict_and_a_plain_sentence(case, check_golden):
 
 
 def test_it_is_over_soon(graded):
-    assert graded.seconds < 60
-    assert max(result.seconds for result in graded.results.values()) < 20
+    assert graded.seconds < 120
+    assert max(result.seconds for result in graded.results.values()) < 40
 
 
 def test_no_process_is_left(graded):

@@ -128,8 +128,8 @@ def test_two_misconceptions_at_once_are_both_named(key, pair):
     assert named(key, *pair) == [*pair]
 
 
-def test_pairs_are_tried_for_a_moment_only(key, monkeypatch):
-    monkeypatch.setattr(module, "PAIR_SECONDS", -1.0)
+def test_only_so_many_pairs_are_tried(key, monkeypatch):
+    monkeypatch.setattr(module, "MAX_PAIRS", 0)
 
     assert named(key, "divides", "forgets_the_root") != ["divides", "forgets_the_root"]
 

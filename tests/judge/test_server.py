@@ -19,7 +19,7 @@ from grader.model import Submission, Verdict
 REMOTE = str(Path(__file__).parent / "remote")
 sys.path.append(REMOTE)
 
-from errands import Errand  # noqa: E402
+from errands import Errand, GradeAndLook  # noqa: E402
 
 pytestmark = pytest.mark.xdist_group("server")
 PATIENCE = 30.0  # seconds for what should happen at once
@@ -90,6 +90,25 @@ def test_a_submission_is_graded_with_the_seed_that_is_given(grader, rotary):
 
     assert [result.verdict for result in results] == [Verdict.PASSED] * 2
     assert (report.seed, report.sandbox.tier) == (7, "full")
+
+
+@pytest.mark.parametrize(
+    ("slug", "line", "instead", "verdict"),
+    [
+        ("rotary", "angles.cos()", "angles.cos()", Verdict.PASSED),
+        ("rotary", "angles.cos()", "angles.sin()", Verdict.FAILED),
+        ("rotary", "angles.cos()", "angles.cosinus()", Verdict.FAILED),
+        ("multi_head", "math.sqrt(", "math.cosh(", Verdict.FAILED),
+    ],
+)
+def test_neither_passing_nor_failing_imports_the_slow_parts_of_torch(grader, slug, line, instead, verdict):
+    exercise = find_exercise(slug, load_exercises())
+    source = (exercise.folder / "solution.py").read_text()
+    assert line in source
+
+    ((_, seen),) = grader.run([GradeAndLook(exercise, Submission(source.replace(line, instead), "x.py", slug))])
+
+    assert seen == (verdict, [])
 
 
 def test_progress_is_told_while_a_submission_is_graded(grader, rotary):

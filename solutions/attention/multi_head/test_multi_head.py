@@ -269,6 +269,9 @@ def test_masks_of_every_shape(twins, randn, randint):
         for shape in (4, 5), (1, 5), (3, 1, 4, 5), (3, 1, 1, 5), (1, 2, 1, 5), (2, 4, 5), (3, 2, 4, 5):
             inputs = randn(3, 4, 8), randn(3, 5, 8), randn(3, 5, 8)
             assert_same(mine, ref, inputs, some_mask(randint, *shape), f"a mask of shape {shape}", dtype=dtype)
+    for B, T, shape in (2, 4, (2, 4, 5)), (4, 4, (4, 5)), (5, 4, (4, 5)):  # sizes by which dimensions are mixed up
+        mine, inputs = mine.float(), (randn(B, T, 8), randn(B, 5, 8), randn(B, 5, 8))
+        assert_same(mine, ref, inputs, some_mask(randint, *shape), f"B = {B}, a mask of shape {shape}")
 
 
 def test_masked_weights_are_exactly_0(twins, randn, randint):
@@ -366,12 +369,26 @@ def test_huge_scores(impl):
             what = f"scores of {sign:g} times (1e4, 1e4, -1e4), (-1e4, -1e4, -1e4) and (9e3, 1e4, 9e3) in three heads"
             assert_close(weights[0, :, 0], torch.tensor(by_hand, dtype=dtype), f"{what}: the weights")
             assert_close(output[0, 0], torch.tensor(result, dtype=dtype), f"{what}: the output")
+        alone = plain(impl, 1, 1).to(dtype)
+        for sign in 1.0, -1.0:
+            keys = sign * torch.tensor([[[1e4], [-1e4]]], dtype=dtype)
+            mask, value = torch.tensor([[False, True]]), torch.tensor([[[3.0], [5.0]]], dtype=dtype)
+            output, weights = attend(alone, torch.ones(1, 1, 1, dtype=dtype), keys, value, mask)
+
+            what = f"a masked score of {sign * 1e4:g} and an allowed one of {-sign * 1e4:g}"
+            assert_close(weights.flatten(), torch.tensor([0.0, 1.0], dtype=dtype), f"{what}: the weights")
+            assert_close(output.flatten(), torch.tensor([5.0], dtype=dtype), f"{what}: the output")
 
 
 @pytest.mark.points(3)
 def test_matches_the_reference(twins, randn, randint, rng):
     """random sizes, size 1, and tensors that are not contiguous"""
-    for B, T, S, H, K in [(1, 1, 1, 1, 1), *([rng.choice((1, 2, 3, 5, 7)) for _ in range(5)] for _ in range(6))]:
+    for B, T, S, H, K in [
+        (1, 1, 1, 1, 1),
+        (2, 3, 1, 2, 3),
+        (2, 1, 4, 3, 2),
+        *([rng.choice((1, 2, 3, 5, 7)) for _ in range(5)] for _ in range(6)),
+    ]:
         mine, ref = twins("MultiHeadAttention", H * K, H)
         query = randn(T, B, H * K).transpose(0, 1)
         key, value = randn(B, H * K, S).transpose(1, 2), randn(B, S, 2 * H * K)[..., ::2]
@@ -405,17 +422,23 @@ def test_bfloat16(twins, randn, randint):
     for mask in None, some_mask(randint, 3, 1, 4, 5):
         inputs = randn(3, 4, 8), randn(3, 5, 8), randn(3, 5, 8)
         assert_same(mine, ref, inputs, mask, "bfloat16", dtype=torch.bfloat16)
+    x = randn(2, 4, 8).bfloat16().requires_grad_()
+    wide, cotangent = x.detach().double().requires_grad_(), randn(2, 4, 8)
+    output, right = attend(mine, x, x, x)[0], ref(wide, wide, wide)[0]
+    loose = 0.1 * float(torch.autograd.grad((right * cotangent).sum(), wide, retain_graph=True)[0].abs().max())
+    what = "bfloat16: the gradient"
+    assert_gradients_match(output, {"x": x}, right, {"x": wide}, cotangent, what, tolerance=loose)
 
 
-def assert_same_gradients(mine, ref, dtype, randn, what, mask=None):
+def assert_same_gradients(mine, ref, dtype, randn, what, mask=None, T=4):
     """Compare the gradients of fresh inputs and of all parameters with the reference's."""
     names = "query", "key", "value"
-    inputs = [randn(2, n, 8, dtype=dtype).requires_grad_() for n in (4, 5, 5)]
+    inputs = [randn(2, n, 8, dtype=dtype).requires_grad_() for n in (T, 5, 5)]
     wide = [x.detach().double().requires_grad_() for x in inputs]
     leaves = dict(zip(names, inputs, strict=True)) | dict(mine.named_parameters())
     wide_leaves = dict(zip(names, wide, strict=True)) | dict(ref.named_parameters())
     output, right = attend(mine, *inputs, mask)[0], ref(*wide, mask=mask)[0]
-    assert_gradients_match(output, leaves, right, wide_leaves, randn(2, 4, 8, dtype=dtype), what)
+    assert_gradients_match(output, leaves, right, wide_leaves, randn(2, T, 8, dtype=dtype), what)
 
 
 @pytest.mark.points(2)
@@ -426,6 +449,11 @@ def test_gradients(twins, randn):
         mine.to(dtype)
         for what in "the gradient", "the gradient in a second backward pass":
             assert_same_gradients(mine, ref, dtype, randn, what)
+        assert_same_gradients(mine, ref, dtype, randn, "one query: the gradient", T=1)
+        x = randn(2, 4, 8, dtype=dtype).requires_grad_()
+        wide, cotangent = x.detach().double().requires_grad_(), randn(2, 4, 8, dtype=dtype)
+        output, right = attend(mine, x, x, x)[0], ref(wide, wide, wide)[0]
+        assert_gradients_match(output, {"x": x}, right, {"x": wide}, cotangent, "self-attention: the gradient")
 
 
 def test_gradients_under_a_mask(twins, randn, randint):
@@ -531,6 +559,11 @@ def test_repeated_calls(twins, randn, randint):
             inputs = randn(B, T, 8), randn(B, S, 8), randn(B, S, 8)
             mask = some_mask(randint, B, 1, T, S) if masked else None
             assert_same(mine, ref, inputs, mask, f"B = {B}, T = {T}, S = {S}, after other calls", dtype=dtype)
+            with torch.no_grad():
+                assert_same(mine, ref, inputs, mask, f"B = {B}, T = {T}, S = {S}, under no_grad", dtype=dtype)
+        inputs, mask = [randn(2, 4, 8) for _ in range(3)], some_mask(randint, 4, 4)
+        assert_same(mine.train(), ref, inputs, mask, "training mode with dropout = 0 and a mask", dtype=dtype)
+        mine.eval()
 
 
 def test_batch_items_do_not_meet(twins, randn, randint):

@@ -218,7 +218,7 @@ def test_turns_to_any_positions(impl, reference, randn, randint):
         "unsorted": randint(-50, 50, (5,)),
         "int32": randint(-50, 50, (5,)).int(),
         "not those counted from 0": torch.arange(20, 25),
-        "far": torch.tensor([257, 4097, 8191, -4095, 511]),
+        "far": torch.tensor([257, 4097, 8191, -4095, 65_537]),
     }
 
     for kind, positions in several.items():
@@ -231,7 +231,7 @@ def test_turns_to_any_positions(impl, reference, randn, randint):
 @pytest.mark.points(2)
 def test_matches_the_reference_on_many_sizes(impl, reference, randn, randint, rng):
     """the numbers agree with the reference for odd sizes, sizes of 1, and other bases"""
-    sizes = [(1, 1, 1, 2), (1, 3, 1, 6), (2, 1, 7, 10), (3, 4, 1, 2), (1, 1, 5, 2), (3, 3, 3, 14)]
+    sizes = [(1, 1, 1, 2), (1, 3, 1, 6), (2, 1, 7, 10), (3, 4, 1, 2), (1, 1, 5, 2), (3, 3, 3, 14), (1, 9, 3, 64)]
     drawn = [(rng.randint(1, 4), rng.randint(1, 5), rng.randint(2, 9), 2 * rng.randint(2, 9)) for _ in range(2)]
     calls = [(shape, 10_000.0) for shape in sizes + drawn] + [(shape, rng.uniform(3.0, 1000.0)) for shape in drawn]
 
@@ -240,6 +240,9 @@ def test_matches_the_reference_on_many_sizes(impl, reference, randn, randint, rn
         out = impl.apply_rotary(x, positions, base)
 
         assert_turned(out, x, positions, base, reference, f"an x of shape {shape} with base {base:g}")
+        with torch.no_grad():
+            out = impl.apply_rotary(x, positions, base)
+        assert_turned(out, x, positions, base, reference, f"an x of shape {shape} with base {base:g}, under no_grad")
 
 
 def test_takes_strided_inputs(impl, reference, randn):
@@ -261,8 +264,8 @@ def test_bfloat16_is_turned_by_precise_angles(impl, reference, randn):
     """a bfloat16 x comes back as bfloat16, turned by angles that are more precise"""
     positions = torch.tensor([257, 4097, 1027, 4099, -8189])  # none of them exists in bfloat16
 
-    for base in 10_000.0, 50.0:
-        x = randn(2, 3, 5, 6).to(torch.bfloat16)
+    for base, size in (10_000.0, 1.0), (50.0, 1e5):
+        x = (size * randn(2, 3, 5, 6)).to(torch.bfloat16)
         out = impl.apply_rotary(x, positions, base)
 
         hint = "If float32 is right already: bfloat16 has no 257. In which dtype are the angles computed?"
@@ -288,18 +291,26 @@ def test_float64_is_turned_by_float64_angles(impl, reference, randn):
 @pytest.mark.points(2)
 def test_gradient_reaches_x(impl, reference, randn):
     """the gradient of x is right, also the second time and after other sizes"""
-    calls = [(2, 3, 5, 6, 10_000.0), (2, 3, 5, 6, 10_000.0), (1, 2, 4, 10, 50.0), (2, 3, 5, 6, 50.0)]
+    f32, f64, bf16 = torch.float32, torch.float64, torch.bfloat16
+    calls = [
+        (2, 3, 5, 6, 10_000.0, f32),
+        (2, 3, 5, 6, 10_000.0, f32),
+        (1, 2, 4, 10, 50.0, f32),
+        (2, 3, 5, 6, 50.0, f64),
+        (2, 3, 1, 6, 50.0, f32),  # a step of decoding
+        (2, 3, 5, 6, 50.0, bf16),
+    ]
 
-    for B, H, T, K, base in calls:
-        x = randn(B, H, T, K).requires_grad_()
+    for B, H, T, K, base, dtype in calls:
+        x = randn(B, H, T, K).to(dtype).requires_grad_()
         true_x = x.detach().double().requires_grad_()
         cotangent, positions = randn(B, H, T, K), torch.arange(3, 3 + T)
         out = impl.apply_rotary(x, positions, base)
         expected = reference.apply_rotary(true_x, positions, base)
 
-        what = f"the gradient with an x of shape {(B, H, T, K)}"
-        tolerance = turn_error(cotangent, positions)
-        assert_shape(out, x.shape, f"the turned x of shape {(B, H, T, K)}", dtype=torch.float32)
+        what = f"the gradient with an x of shape {(B, H, T, K)} and dtype {str(dtype).removeprefix('torch.')}"
+        tolerance = turn_error(cotangent, positions) if dtype == f32 else None
+        assert_shape(out, x.shape, f"the turned x of shape {(B, H, T, K)}", dtype=dtype)
         assert_gradients_match(out, {"x": x}, expected, {"x": true_x}, cotangent, what, tolerance=tolerance)
 
 
@@ -416,6 +427,7 @@ def test_refuses_another_number_of_positions(impl, reference, randn):
         assert_rejects(lambda: impl.apply_rotary(tensor, torch.arange(1, count + 1)), what, good=good)
 
     refuses(x, 4, "4 positions for 5 tokens")
+    refuses(x[:1], 1, "1 position for 5 tokens, in a batch of one")
     refuses(x, 6, "6 positions for 5 tokens")
     refuses(x, 1, "1 position for 5 tokens")
     refuses(x, 3, "3 positions (as many as heads) for 5 tokens")

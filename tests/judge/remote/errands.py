@@ -2,11 +2,14 @@
 
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from grader.errors import UsageError
+from grader.judge.jobs import GradeJob
+from grader.model import Exercise, Submission
 
 PATIENCE = 30.0  # seconds to wait for another job; it should be there at once
 
@@ -60,3 +63,15 @@ class Errand:
         Path(self.argument).write_text(str(os.getpid()))
         time.sleep(600)
         return candidate.layers
+
+
+@dataclass(frozen=True)
+class GradeAndLook:
+    """Grade a submission, and say which parts of torch that take long to import the judge has by then."""
+
+    exercise: Exercise
+    submission: Submission
+
+    def __call__(self, launcher, on_check):
+        result, _ = GradeJob(self.exercise, self.submission, 7)(launcher, on_check)
+        return result.verdict, [name for name in ("sympy", "torch._dynamo") if name in sys.modules]

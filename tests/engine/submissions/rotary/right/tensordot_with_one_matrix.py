@@ -1,3 +1,5 @@
+import math
+
 import torch
 from torch import nn
 
@@ -20,7 +22,7 @@ def rotary_angles(positions, head_dim, base=10_000.0, dtype=torch.float32):
     if head_dim < 1 or head_dim % 2 != 0:
         raise ValueError("features turn in pairs")
     steps = torch.arange(0, head_dim, 2, dtype=dtype, device=positions.device)
-    return positions.reshape(-1, 1) * torch.exp2(steps * (-torch.log2(torch.tensor(base, dtype=dtype)).item() / head_dim))
+    return positions.reshape(-1, 1) * torch.exp2(steps * (-math.log2(base) / head_dim))
 
 
 def apply_rotary(x, positions, base=10_000.0):
