@@ -332,6 +332,11 @@ def test_masked_keys_leave_no_trace(twins, randn):
     assert_differs(after[:, 4:], before[:, 4:], "tokens 4 and 5 were changed: their own output")
     before, after = (attend(mine, tokens, tokens, tokens)[0].detach() for tokens in (x, other))
     assert_differs(after[:, :4], before[:, :4], "no mask, tokens 4 and 5 were changed: the output of tokens 0 to 3")
+    dropping, _ = twins("MultiHeadAttention", 6, 2, 0.5)
+    other[:, 4:] = 1e6
+    output, _ = attend(dropping.train(), x, x, other, padding)
+    if not bool((output.abs() < 1e4).all()):
+        raise CheckFailure("In training mode with dropout = 0.5, the values of masked keys reach the output.")
     assert_answers(mine, ref, randn)
 
 
