@@ -116,7 +116,7 @@ class RemoteSubject:
         if self._candidate is not None:
             self._candidate.close()
             self._printed.append(self._candidate.output)
-            self._candidate = None
+            self._candidate = self._session = None
 
     def _note(self, name: str, line: int | None) -> None:
         self.ran.setdefault(name, line)
@@ -148,6 +148,7 @@ def grade(
         return _not_loaded(exercise, submission.file, error, subject), subject.layers
     outcomes = run_suite(key, subject, job.seed, on_check)
     policy = _policy(exercise, submission, subject)
+    output = subject.close()
     diagnoses = () if _all(outcomes, CheckVerdict.PASSED) else _diagnose(key, subject, outcomes, job.seed)
     result = ExerciseResult(
         slug=exercise.slug,
@@ -158,9 +159,10 @@ def grade(
         checks=tuple(_result(check_name, exercise, outcomes[check_name], policy) for check_name in outcomes),
         diagnoses=diagnoses,
         policy=policy,
-        output=subject.close(),
+        output=output,
         seconds=time.perf_counter() - started,
     )
+    subject.close()
     return result, subject.layers
 
 
@@ -207,6 +209,7 @@ def _policy(exercise: Exercise, submission: Submission, subject: RemoteSubject) 
 def _diagnose(
     key: AnswerKey, subject: RemoteSubject, outcomes: Mapping[str, Outcome], seed: int
 ) -> tuple[Diagnosis, ...]:
+    """Diagnose a fresh copy of the learner's code, in which no check has left anything behind."""
     if any(outcome.unwritten or outcome.verdict is CheckVerdict.TIMEOUT for outcome in outcomes.values()):
         return ()
     try:
