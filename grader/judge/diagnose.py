@@ -89,18 +89,21 @@ def _pairs(
 ) -> list[tuple[str, str]]:
     """Return pairs of misconceptions that can be held together and miss no symptom in ``mine``, the likeliest first.
 
-    Those are the pairs in which every symptom that only one of the two causes looks as it does with that one alone.
+    Those are the pairs that cause all symptoms between them, each of those that only one of the two causes looking as
+    it does with that one alone.
     """
+    mines = _symptoms(mine, right)
     symptoms = {variant.name: _symptoms(seen[variant.name], right) for variant in variants}
-    fitting = [variant for variant in variants if symptoms[variant.name] <= _symptoms(mine, right)]
+    fitting = [variant for variant in variants if symptoms[variant.name] <= mines]
     pairs = [(a.name, b.name) for a, b in itertools.combinations(fitting, 2) if key.combine(a, b)]
 
-    def is_unlikely(pair: tuple[str, str]) -> bool:
+    def doubts(pair: tuple[str, str]) -> int:
         a, b = (symptoms[name] for name in pair)
         alone = [(part, pair[0]) for part in a - b] + [(part, pair[1]) for part in b - a]
-        return not all(same(mine.get(part), seen[name].get(part)) for part, name in alone)
+        alike = all(same(mine.get(part), seen[name].get(part)) for part, name in alone)
+        return (not alike) + (a | b != mines)
 
-    return sorted(pairs, key=is_unlikely)[:MAX_PAIRS]
+    return sorted(pairs, key=doubts)[:MAX_PAIRS]
 
 
 def same(mine: object, other: object) -> bool:
