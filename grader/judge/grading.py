@@ -128,7 +128,7 @@ def grade(
     """Return the result of a submission, and the sandbox's layers that held it (none if nothing ran).
 
     Args:
-        job: What to grade.
+        job: What to grade, and with which seed.
         launcher: Starts candidates.
         on_check: Told how many checks are done.
     """
@@ -146,24 +146,27 @@ def grade(
         subject.load()
     except (CandidateError, CandidateDied) as error:
         return _not_loaded(exercise, submission.file, error, subject), subject.layers
-    outcomes = run_suite(key, subject, job.seed, on_check)
-    policy = _policy(exercise, submission, subject)
-    output = subject.close()
-    diagnoses = () if _all(outcomes, CheckVerdict.PASSED) else _diagnose(key, subject, outcomes, job.seed)
-    result = ExerciseResult(
+    result = _judged(job, key, subject, run_suite(key, subject, job.seed, on_check))
+    return replace(result, seconds=time.perf_counter() - started), subject.layers
+
+
+def _judged(job: GradeJob, key: AnswerKey, subject: RemoteSubject, outcomes: Mapping[str, Outcome]) -> ExerciseResult:
+    """Put together what came of the checks, with findings and a diagnosis; the candidates are gone afterwards."""
+    exercise, output = job.exercise, subject.close()
+    policy = _policy(exercise, job.submission, subject)
+    diagnoses = _diagnose(key, subject, outcomes, job.seed)
+    subject.close()
+    return ExerciseResult(
         slug=exercise.slug,
         track=exercise.track,
         title=exercise.title,
-        file=submission.file,
+        file=job.submission.file,
         verdict=_verdict(outcomes, policy),
-        checks=tuple(_result(check_name, exercise, outcomes[check_name], policy) for check_name in outcomes),
+        checks=tuple(_result(name, exercise, outcomes[name], policy) for name in outcomes),
         diagnoses=diagnoses,
         policy=policy,
         output=output,
-        seconds=time.perf_counter() - started,
     )
-    subject.close()
-    return result, subject.layers
 
 
 def _not_attempted(exercise: Exercise, file: str) -> ExerciseResult:
@@ -210,6 +213,8 @@ def _diagnose(
     key: AnswerKey, subject: RemoteSubject, outcomes: Mapping[str, Outcome], seed: int
 ) -> tuple[Diagnosis, ...]:
     """Diagnose a fresh copy of the learner's code, in which no check has left anything behind."""
+    if _all(outcomes, CheckVerdict.PASSED):
+        return ()
     if any(outcome.unwritten or outcome.verdict is CheckVerdict.TIMEOUT for outcome in outcomes.values()):
         return ()
     try:
