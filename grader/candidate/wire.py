@@ -45,6 +45,7 @@ _DTYPES = {
 _BY_NAME = {str(dtype): dtype for dtype in _DTYPES.values()}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _REAL = {"C64": "F32", "C128": "F64"}  # complex numbers travel as pairs of real ones
+_PLAIN = frozenset((type(None), bool, float, str))  # cross as they are
 _encoder = json.JSONEncoder(separators=(",", ":"), check_circular=False)  # the packer has limited the depth
 
 
@@ -86,7 +87,7 @@ class _Packer:
         self._nodes += 1
         if depth > MAX_DEPTH or self._nodes > MAX_NODES:
             raise WireError("the value is nested too deeply or too large to be handed over")
-        if value is None or isinstance(value, (bool, str)):
+        if type(value) in _PLAIN:
             return value
         if isinstance(value, Tensor):
             return self.tensor(value)
@@ -95,6 +96,8 @@ class _Packer:
         if isinstance(value, (list, tuple)):
             kind = "list" if isinstance(value, list) else "tuple"
             return {"t": kind, "v": [self.value(item, depth + 1) for item in value]}
+        if isinstance(value, str):
+            return str(value)
         if isinstance(value, Mapping):
             pairs = [[self.value(key, depth + 1), self.value(item, depth + 1)] for key, item in value.items()]
             return {"t": "dict", "v": pairs}
@@ -262,9 +265,9 @@ def _value(node: Any, tensors: list[Tensor], count: list[int], depth: int) -> An
     count[0] += 1
     if depth > MAX_DEPTH + 1 or count[0] > MAX_NODES:
         raise WireError("a message nested too deeply or too large")
-    if node is None or isinstance(node, (bool, float, str)):
+    if type(node) in _PLAIN:
         return node
-    if isinstance(node, int):
+    if type(node) is int:
         return _small(node)
     kind, value = node["t"], node["v"]
     if kind == "tensor":
