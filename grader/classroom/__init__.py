@@ -1,0 +1,1 @@
+"""For teachers: whole classes at once, courses for nbgrader, grade books of other systems."""
