@@ -17,6 +17,7 @@ import re
 import tomllib
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ MARKS = ("points", "visible", "parametrize")
 FIXTURES_OF_THE_REFERENCE = ("reference", "twins")
 
 _SLUG = re.compile(r"[a-z][a-z0-9_]*")
+_HEADING = re.compile(r"# -{3,} (.+?) -{3,}\s*$")  # parts a suite into sections
 
 
 def find_bank() -> Path:
@@ -106,7 +108,7 @@ def read_exercise(folder: Path) -> Exercise:
         brief=brief,
         folder=folder,
         names=names,
-        checks=_read_checks(suite),
+        checks=read_checks(suite),
         **_read_settings(settings),
     )
 
@@ -153,8 +155,16 @@ def _read_solution(file: Path) -> tuple[str, str, tuple[str, ...]]:
 # --- test_<slug>.py --------------------------------------------------------------------------------------
 
 
-def _read_checks(file: Path) -> tuple[Check, ...]:
+def read_checks(file: Path) -> tuple[Check, ...]:
+    """Read what a suite promises, without running it.
+
+    Raises:
+        AnswerKeyError: If it breaks a rule.
+    """
     checks: dict[str, Check] = {}
+    headings = [
+        (row, found[1]) for row, line in enumerate(_read(file).split("\n"), 1) if (found := _HEADING.match(line))
+    ]
     for node in _parse(file).body:
         if isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
             raise AnswerKeyError(f"{file}:{node.lineno}: checks are plain functions. Move them out of `{node.name}`.")
@@ -162,7 +172,8 @@ def _read_checks(file: Path) -> tuple[Check, ...]:
             continue
         if node.name in checks:
             raise AnswerKeyError(f"{file}:{node.lineno}: there are two checks `{node.name}`. Rename one of them.")
-        checks[node.name] = _read_check(node, f"{file}:{node.lineno}: `{node.name}`")
+        section = next((text for row, text in reversed(headings) if row < node.lineno), "")
+        checks[node.name] = replace(_read_check(node, f"{file}:{node.lineno}: `{node.name}`"), section=section)
     if not checks:
         raise AnswerKeyError(f"{file} has no check. Write a function whose name begins with `test_`.")
     return tuple(checks.values())

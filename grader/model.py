@@ -39,12 +39,14 @@ class Check:
         title: First line of its docstring, the line that the learner reads.
         visible: Whether the learner may run it alone, without the reference.
         points: What passing it is worth.
+        section: Heading of the part of the suite that it stands in (``# --- masks ---``); empty without one.
     """
 
     name: str
     title: str
     visible: bool = False
     points: float = 1.0
+    section: str = ""
 
 
 @dataclass(frozen=True)

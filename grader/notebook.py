@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import re
+import symtable
 import warnings
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ _DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDe
 _MAGIC = re.compile(r"\s*(?:[%!?]|[\w.]+\s*=\s*[%!]|[%\w.*]+\?{1,2}\s*$)")
 _DOTTED = re.compile(r"(?:\.[\s\\]*+\w++[\s\\]*+){200}")  # takes Python's parser quadratic time
 _WRAPPERS = re.compile(r"\s*%%(?:time|timeit|capture|prun)\b")  # their cell is Python all the same
+_MAX_ADDED = 500  # assignments in cells that a learner added; nobody's answer needs so many
 _EFFORT = 4 << 20  # characters to be parsed at most while looking for the magics of one cell
 _AGAIN = "Save the notebook again in Jupyter and run the same command again."
 
@@ -38,15 +41,16 @@ def read_cells(data: bytes, limit: int) -> tuple[Cell, ...]:
     """Return the code cells that count, in order; of all code cells at most ``limit`` characters.
 
     In a notebook that the kit made (``{"grade": {"slug": …}}`` in its metadata), a cell counts in full if its own
-    ``grade.role`` is one of ``ROLES``. Of a cell that the learner added there, the definitions count, so that a helper
-    is not lost, and experiments are not run. In any other notebook every code cell counts.
+    ``grade.role`` is one of ``ROLES``. Of a cell that the learner added there, what the answer needs counts, so that a
+    helper is not lost, and experiments are not run. In any other notebook every code cell counts.
 
     Raises:
         SubmissionError: If ``data`` is not a notebook, or holds more code than that.
     """
-    notebook = _load(data)
+    notebook = load_notebook(data)
     made = isinstance(_grade(notebook).get("slug"), str)
-    cells: list[Cell] = []
+    whole: dict[int, str] = {}
+    added: dict[int, str] = {}
     for number, cell in enumerate(notebook["cells"], 1):
         if not isinstance(cell, dict):
             raise SubmissionError(f"Cell {number} of the notebook is not a cell. {_AGAIN}")
@@ -59,11 +63,11 @@ def read_cells(data: bytes, limit: int) -> tuple[Cell, ...]:
         role = _grade(cell).get("role")
         if made and role is not None and role not in ROLES:
             continue
-        source = blank_magics(source)
-        cells.append(Cell(number, _definitions(source) if made and role is None else source))
-    if not cells:
+        (added if made and role is None else whole)[number] = blank_magics(source)
+    if not whole and not added:
         raise SubmissionError("The notebook holds no code cell. Write your answer in one and save the notebook.")
-    return tuple(cells)
+    sources = whole | count_added(added, whole.values())
+    return tuple(Cell(number, sources[number]) for number in sorted(sources))
 
 
 def blank_magics(source: str) -> str:
@@ -123,24 +127,94 @@ def parse(source: str) -> ast.Module:
         return ast.parse(source)
 
 
-def _definitions(source: str) -> str:
-    """Keep imports, functions, classes and plain constants; blank the other lines. Nothing, if it is no Python."""
-    lines = source.split("\n")
-    kept: set[int] = set()
-    dropped: set[int] = set()
+def count_added(added: Mapping[int, str], whole: Iterable[str]) -> dict[int, str]:
+    """Blank, in the cells that a learner added, what the answer does without.
+
+    What stays is imports, functions, classes, plain constants, and assignments to names that the code which counts
+    reads as globals or defines (``Model.forward = forward``). Nothing stays of a cell that is no Python.
+
+    Args:
+        added: Number of a cell → its source.
+        whole: Sources of the cells that count in full.
+    """
+    bodies = {number: body for number, source in added.items() if (body := _body(source)) is not None}
+    nodes = [node for body in bodies.values() for node in body]
+    new = [node for node in nodes if isinstance(node, _DEFINITIONS) or _is_constant(node)]
+    kept = set(new)
+    wanted = set().union(*map(_globals, whole))
+    rest = [(node, names) for node in nodes if node not in kept and (names := _targets(node))][:_MAX_ADDED]
+    while new:
+        wanted |= set().union(*(_globals(_text_of(node)) for node in new))
+        new = [node for node, names in rest if node not in kept and names & wanted]
+        kept |= set(new)
+    return {number: _blanked(source, bodies.get(number, []), kept) for number, source in added.items()}
+
+
+def _body(source: str) -> list[ast.stmt] | None:
     try:
-        for node in parse(source).body:
-            decorators = [decorator.lineno for decorator in getattr(node, "decorator_list", ())]
-            rows = range(min([node.lineno, *decorators]), (node.end_lineno or node.lineno) + 1)
-            constant = isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Constant)
-            (kept if constant or isinstance(node, _DEFINITIONS) else dropped).update(rows)
+        return parse(source).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return "\n" * (len(lines) - 1)
-    kept -= dropped  # several statements in one line
-    return "\n".join(line if row in kept else "" for row, line in enumerate(lines, 1))
+        return None
 
 
-def _load(data: bytes) -> dict[str, Any]:
+def _text_of(node: ast.stmt) -> str:
+    try:
+        return ast.unparse(node)
+    except RecursionError:
+        return ""
+
+
+def _is_constant(node: ast.stmt) -> bool:
+    return isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Constant)
+
+
+def _targets(node: ast.stmt) -> set[str]:
+    """Return the names that an assignment changes: ``a`` for ``a, b.c[0] = …`` and ``b`` as well."""
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    if not isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+        return set()
+    found = set()
+    for target in targets:
+        for part in target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target]:
+            root = part
+            while isinstance(root, (ast.Attribute, ast.Subscript, ast.Starred)):
+                root = root.value
+            found |= {root.id} if isinstance(root, ast.Name) else set()
+    return found
+
+
+def _globals(source: str) -> set[str]:
+    """Return the global names that some code reads or sets, at its top or inside its functions."""
+    try:
+        tables = [symtable.symtable(source, "<cell>", "exec")]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    found: set[str] = set()
+    while tables:
+        table = tables.pop()
+        top = table.get_type() == "module"
+        found |= {symbol.get_name() for symbol in table.get_symbols() if top or symbol.is_global()}
+        tables += table.get_children()
+    return found
+
+
+def _blanked(source: str, body: Sequence[ast.stmt], kept: Set[ast.stmt]) -> str:
+    lines = source.split("\n")
+    rows: dict[bool, set[int]] = {True: set(), False: set()}
+    for node in body:
+        decorators = [decorator.lineno for decorator in getattr(node, "decorator_list", ())]
+        first = min([node.lineno, *decorators])
+        rows[node in kept].update(range(first, (node.end_lineno or node.lineno) + 1))
+    counted = rows[True] - rows[False]  # several statements in one line
+    return "\n".join(line if row in counted else "" for row, line in enumerate(lines, 1))
+
+
+def load_notebook(data: bytes) -> dict[str, Any]:
+    """Return a notebook's JSON, of which nothing but the list of cells is certain.
+
+    Raises:
+        SubmissionError: If it is damaged, or of an older format.
+    """
     try:
         notebook = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError:

@@ -38,7 +38,7 @@ def read_submission(path: Path, slug: str) -> Submission:
     """
     kind = path.suffix.lower()
     if kind == ".ipynb":
-        return _join(read_cells(read_bytes(path, MAX_NOTEBOOK), MAX_SOURCE), _shown(path), slug)
+        return join_cells(read_cells(read_bytes(path, MAX_NOTEBOOK), MAX_SOURCE), _shown(path), slug)
     data = read_bytes(path, MAX_SOURCE)
     if kind != ".py":
         raise UsageError(
@@ -115,8 +115,12 @@ def check_source(source: str, lines: Sequence[str] = ()) -> None:
         raise SubmissionError(f"The code is not valid Python: {_clean(str(error))}. {_AGAIN}") from None
 
 
-def _join(cells: Sequence[Cell], file: str, slug: str) -> Submission:
-    """Join the cells of a notebook, each of which should be valid by itself."""
+def join_cells(cells: Sequence[Cell], file: str, slug: str) -> Submission:
+    """Join the cells of a notebook, each of which should be valid by itself.
+
+    Raises:
+        SubmissionError: If one of them is no Python, or all together are too long.
+    """
     source: list[str] = []
     lines: list[str] = []
     if sum(len(cell.source) for cell in cells) > MAX_SOURCE:

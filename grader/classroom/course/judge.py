@@ -1,0 +1,152 @@
+"""The preprocessor that stands in for nbgrader's ``Execute``: no kernel starts, and our judge gives the points.
+
+c.Autograde.autograde_preprocessors = [Judge, LimitOutput, SaveAutoGrades, AssignLatePenalties, CheckCellMetadata]
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader.preprocessors import NbGraderPreprocessor
+from traitlets import Bool, Enum, Integer
+
+from grader import __version__
+from grader.bank import load_exercises
+from grader.classroom.course.gradebook import SourceCell, source_cells
+from grader.classroom.course.notebooks import sections
+from grader.classroom.course.outputs import Findings, cell_outputs, notes_of, refused
+from grader.errors import SandboxError, SubmissionError
+from grader.judge.client import Grader
+from grader.model import CheckResult, Exercise, ExerciseResult
+from grader.notebook import Cell, blank_magics, count_added
+from grader.report.feedback import Feedback, limit
+from grader.submission import join_cells
+
+
+class Judge(NbGraderPreprocessor):  # type: ignore[misc]
+    """Judges the answer cells of a notebook and writes points and findings into its test cells."""
+
+    feedback = Enum(
+        [level.value for level in Feedback],
+        "full",
+        help="What students read: full (messages and diagnoses), titles (which checks failed), score (points alone).",
+    ).tag(config=True)
+    allow_weak_sandbox = Bool(
+        False, help="Grade even where this machine cannot lock up students' code completely (`grade doctor`)."
+    ).tag(config=True)
+    seed = Integer(
+        None, allow_none=True, help="Seed of all inputs, to repeat an earlier grading; by default they are fresh."
+    ).tag(config=True)
+
+    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        """Fill in the outputs of one notebook's test cells.
+
+        Raises:
+            SandboxError: If the sandbox is weaker than ``full``, and that was not allowed.
+            EngineError: If the grader's own process fails; nbgrader then records no grade.
+        """
+        known = source_cells(resources["nbgrader"])
+        broken = nb.metadata.get("grade", {}).get("broken")
+        results: dict[str, ExerciseResult] = {}
+        told: set[str] = set()
+        for count, (cell, source) in enumerate(_tests(nb, known), 1):
+            asked = source.asks()
+            exercise = _exercises().get(asked[0]) if asked else None
+            checks = dict(sections(exercise)).get(asked[1]) if asked and exercise else None
+            if asked is None or exercise is None or checks is None:
+                self.log.error(
+                    "The cell %r asks for checks that no answer key has: build the course anew.", source.name
+                )
+                outputs = refused("This cell names checks that the answer keys do not have. Please tell your teacher.")
+            else:
+                if asked[0] not in results:
+                    results[asked[0]] = self._judge(nb, known, exercise, broken)
+                first = asked[0] not in told
+                told.add(asked[0])
+                names = {check.name for check in checks}
+                outputs = cell_outputs(self._findings(results[asked[0]], names, source, first), count)
+            cell.outputs = [nbformat.from_dict(output) for output in outputs]
+            cell.execution_count = count
+        return nb, resources
+
+    def _judge(
+        self, nb: NotebookNode, known: Mapping[str, SourceCell], exercise: Exercise, broken: str | None
+    ) -> ExerciseResult:
+        sandbox = _grader().sandbox
+        if sandbox.tier != "full" and not self.allow_weak_sandbox:
+            raise SandboxError(
+                f"This machine locks students' code up only at the tier `{sandbox.tier}`, and a class is graded at "
+                "`full`. `grade doctor` says what is missing; c.Judge.allow_weak_sandbox = True grades all the same."
+            )
+        name = f"{exercise.slug}.ipynb"
+        if broken:
+            return ExerciseResult.unrunnable(exercise, name, broken)
+        try:
+            submission = join_cells(tuple(_answers(nb, known)), name, exercise.slug)
+        except SubmissionError as error:
+            return ExerciseResult.unrunnable(exercise, name, str(error), error.line)
+        return next(iter(_grader().grade([(exercise, submission)], self.seed)))
+
+    def _findings(self, result: ExerciseResult, names: set[str], source: SourceCell, first: bool) -> Findings:
+        checks = [check for check in result.checks if check.name in names]
+        limited = limit(result, self.feedback)
+        shown: tuple[CheckResult, ...] = tuple(check for check in limited.checks if check.name in names)
+        worth = source.points or 0.0
+        return Findings(
+            checks=shown,
+            points=_scaled(checks, worth),
+            max_points=worth,
+            notes=notes_of(limited) if first else (),
+            stamp=self._stamp(),
+        )
+
+    def _stamp(self) -> str:
+        seed = _grader().seed if self.seed is None else self.seed
+        return f"Judged by the kit {__version__} in a process apart; sandbox: {_grader().sandbox.tier}; seed: {seed}."
+
+
+def _scaled(checks: list[CheckResult], worth: float) -> float:
+    """Return the points earned, in the measure of a teacher who changed what the cell is worth."""
+    earned, possible = sum(check.points for check in checks), sum(check.max_points for check in checks)
+    return earned if worth == possible else min(worth, worth * earned / possible)
+
+
+def _tests(nb: NotebookNode, known: Mapping[str, SourceCell]) -> Iterator[tuple[NotebookNode, SourceCell]]:
+    for cell in nb.cells:
+        source = known.get(cell.metadata.get("nbgrader", {}).get("grade_id"))
+        if source is not None and source.is_test and source.kind == cell.cell_type == "code":
+            yield cell, source
+
+
+def _answers(nb: NotebookNode, known: Mapping[str, SourceCell]) -> Iterator[Cell]:
+    """Yield the code that counts: what was handed out locked, the answer cells, and what they need of added cells."""
+    whole: dict[int, str] = {}
+    added: dict[int, str] = {}
+    for number, cell in enumerate(nb.cells, 1):
+        source = known.get(cell.metadata.get("nbgrader", {}).get("grade_id"))
+        if cell.cell_type == "code" and (source is None or source.solution):
+            (added if source is None else whole)[number] = blank_magics(cell.source)
+    for source in known.values():
+        if source.is_helper:
+            yield Cell(0, source.source)
+    counted = whole | count_added(added, [*whole.values()])
+    for number in sorted(counted):
+        yield Cell(number, counted[number])
+
+
+@cache
+def _exercises() -> dict[str, Exercise]:
+    return {exercise.slug: exercise for exercise in load_exercises()}
+
+
+@cache
+def _grader() -> Grader:
+    """Return the one grader of this process; it imports torch once for all notebooks."""
+    grader = Grader()
+    atexit.register(grader.close)
+    return grader
