@@ -19,6 +19,7 @@ _DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDe
 _MAGIC = re.compile(r"\s*(?:[%!?]|[\w.]+\s*=\s*[%!]|[%\w.*]+\?{1,2}\s*$)")
 _DOTTED = re.compile(r"(?:\.[\s\\]*+\w++[\s\\]*+){200}")  # takes Python's parser quadratic time
 _WRAPPERS = re.compile(r"\s*%%(?:time|timeit|capture|prun)\b")  # their cell is Python all the same
+_KIT = re.compile(r"^from grader\.classroom\.cell import ", re.MULTILINE)
 _MAX_ADDED = 500  # assignments in cells that a learner added; nobody's answer needs so many
 _EFFORT = 4 << 20  # characters to be parsed at most while looking for the magics of one cell
 _AGAIN = "Save the notebook again in Jupyter and run the same command again."
@@ -61,13 +62,18 @@ def read_cells(data: bytes, limit: int) -> tuple[Cell, ...]:
         if limit < 0:
             raise SubmissionError("The notebook holds too much code. Remove the cells that are not needed.")
         role = _grade(cell).get("role")
-        if made and role is not None and role not in ROLES:
+        if (made and role is not None and role not in ROLES) or runs_checks(source):
             continue
         (added if made and role is None else whole)[number] = blank_magics(source)
     if not whole and not added:
         raise SubmissionError("The notebook holds no code cell. Write your answer in one and save the notebook.")
     sources = whole | count_added(added, whole.values())
     return tuple(Cell(number, sources[number]) for number in sorted(sources))
+
+
+def runs_checks(source: str) -> bool:
+    """Say whether a cell calls the kit, which is no part of an answer: the checks would run among themselves."""
+    return _KIT.search(source) is not None
 
 
 def blank_magics(source: str) -> str:

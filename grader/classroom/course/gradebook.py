@@ -9,7 +9,7 @@ from typing import Any
 
 from nbgrader.api import Gradebook
 
-_OURS = "grader.classroom.cell"  # imported by the cells that run checks, and by no cell that belongs to an answer
+from grader.notebook import runs_checks
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class SourceCell:
     @property
     def is_helper(self) -> bool:
         """Whether it is code that the answers may rely on."""
-        return self.kind == "code" and self.locked and not self.is_test and _OURS not in self.source
+        return self.kind == "code" and self.locked and not self.is_test and not runs_checks(self.source)
 
     def asks(self) -> tuple[str, str] | None:
         """Return slug and section of the one ``grade_section("slug", "section", …)`` in it."""

@@ -23,7 +23,7 @@ from grader.classroom.course.outputs import Findings, cell_outputs, notes_of, re
 from grader.errors import SandboxError, SubmissionError
 from grader.judge.client import Grader
 from grader.model import CheckResult, Exercise, ExerciseResult
-from grader.notebook import Cell, blank_magics, count_added
+from grader.notebook import Cell, blank_magics, count_added, runs_checks
 from grader.report.feedback import Feedback, limit
 from grader.submission import join_cells
 
@@ -129,7 +129,9 @@ def _answers(nb: NotebookNode, known: Mapping[str, SourceCell]) -> Iterator[Cell
     added: dict[int, str] = {}
     for number, cell in enumerate(nb.cells, 1):
         source = known.get(cell.metadata.get("nbgrader", {}).get("grade_id"))
-        if cell.cell_type == "code" and (source is None or source.solution):
+        if cell.cell_type != "code" or (source is None and runs_checks(cell.source)):
+            continue
+        if source is None or source.solution:
             (added if source is None else whole)[number] = blank_magics(cell.source)
     for source in known.values():
         if source.is_helper:

@@ -132,7 +132,7 @@ def _test(exercise: Exercise, place: int, section: str, checks: tuple[Check, ...
     return _cell(
         "code",
         f"checks-{place:02}",
-        f"# {number(points)} points: {section or 'checks'}. The judge's findings stand here once your work is graded.\n"
+        f"# {number(points)} points: {section or 'checks'}.\n# The judge's findings stand here once your work is graded.\n"
         f"{_PATH}\nfrom grader.classroom.cell import grade_section\n\n"
         f"grade_section({json.dumps(exercise.slug)}, {json.dumps(section)}, globals())",
         locked=True,

@@ -132,4 +132,4 @@ def _missing(source: SourceCell) -> NotebookNode:
 class HideMarkSchemes(ClearMarkScheme):  # type: ignore[misc]
     """Takes the mark schemes out of the feedback: nbgrader puts them back when it grades, and leaves them there."""
 
-    display_data_priority = List(NbGraderPreprocessor.display_data_priority.default_args[0]).tag(config=True)
+    display_data_priority = List(["text/html", "text/plain"]).tag(config=True)  # the feedback sets it on all
