@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,11 +16,15 @@ import nbformat
 import pytest
 
 from grader.bank import load_exercises
+from grader.errors import SandboxError
+from grader.model import Sandbox
 
 pytest.importorskip("nbgrader")
 
 from nbgrader.api import Gradebook
 from nbgrader.nbgraderformat import MetadataValidator
+
+from grader.classroom.course import judge
 
 BANK = {exercise.slug: exercise for exercise in load_exercises()}
 SLUGS = ("rotary", "masks")
@@ -32,7 +37,7 @@ pytestmark = pytest.mark.timeout(600)
 
 def run(folder, *words, code=0):
     """Run a command as a teacher would; return what it said."""
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=ENVIRONMENT)
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=ENVIRONMENT, check=False)
     said = done.stdout + done.stderr
     assert done.returncode == code, said
     return said
@@ -171,14 +176,9 @@ def magics_and_helpers(notebook):
     return notebook
 
 
-STUDENTS = [honest, blank, wrong, writes_its_own_points, fights_the_grader, not_json, no_metadata, copied_cells] + [
-    deleted_cells,
-    retyped_cells,
-    reordered_cells,
-    magics_and_helpers,
-]
 RIGHT = [honest, no_metadata, copied_cells, deleted_cells, retyped_cells, reordered_cells, magics_and_helpers]
 NOTHING = [blank, writes_its_own_points, fights_the_grader, not_json]
+STUDENTS = [*RIGHT, *NOTHING, wrong]
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +283,7 @@ def test_nothing_secret_is_handed_out(course, slug):
     secrets = [*hidden, *lines, *beliefs, BANK[slug].follow_ups[0].answer, "def probe"]
 
     assert [secret for secret in secrets if secret in everything] == []
-    assert not [name for name in handed_out if "solution" in name or "variants.py" in name and "judge" not in name]
+    assert not [name for name in handed_out if "solutions" in name or name.endswith(f"{slug}/variants.py")]
 
 
 def test_students_can_try_the_visible_checks_without_the_answer_keys(course, tmp_path):
@@ -388,3 +388,114 @@ def test_mark_schemes_are_there_for_whoever_grades(course):
     text = (course.folder / "autograded" / "honest" / "week1" / "rotary.ipynb").read_text("utf-8")
 
     assert "Model answer" in text
+
+
+# --- a teacher's wishes -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied(course, tmp_path):
+    """The same course in another folder, to be graded in another way."""
+    folder = tmp_path / "llm"
+    shutil.copytree(course.folder, folder, ignore=shutil.ignore_patterns("autograded", "feedback"))
+    return SimpleNamespace(folder=folder)
+
+
+def regrade(copied, student, *words, code=0):
+    return nbgrader(copied.folder, "autograde", "week1", f"--student={student}", *words, code=code)
+
+
+def test_titles_keeps_messages_and_diagnoses_back(copied):
+    regrade(copied, "wrong", "--Judge.feedback=titles")
+
+    said = outputs(copied, "wrong", "rotary")
+    assert "✗ one token, four features, turned on paper  0/2\n" in said
+    assert "You pair feature i" not in said
+    assert "were expected" not in said
+
+
+def test_score_keeps_even_the_titles_back(copied):
+    regrade(copied, "wrong", "--Judge.feedback=score")
+
+    said = outputs(copied, "wrong", "rotary")
+    assert "one token" not in said
+    assert re.match(r"\d of 6 points\n", said)
+
+
+def test_an_earlier_grading_can_be_repeated(copied):
+    regrade(copied, "wrong", "--Judge.seed=7")
+    first = outputs(copied, "wrong", "rotary")
+    regrade(copied, "wrong", "--Judge.seed=7", "--force")
+
+    assert "seed: 7." in first
+    assert outputs(copied, "wrong", "rotary") == first
+
+
+def test_a_teacher_may_change_what_a_cell_is_worth(copied):
+    source = copied.folder / "source" / "week1" / "rotary.ipynb"
+    notebook = read(source)
+    for cell in cells(notebook, CHECKS):
+        cell["metadata"]["nbgrader"]["points"] *= 10
+    source.write_text(json.dumps(notebook), "utf-8")
+    nbgrader(copied.folder, "generate_assignment", "week1", "--force")
+
+    regrade(copied, "honest")
+
+    assert points(copied, "honest", "rotary") == (250, 250)
+
+
+def test_a_notebook_that_a_teacher_changed_is_not_overwritten(copied):
+    source = copied.folder / "source" / "week1" / "rotary.ipynb"
+    source.write_text(source.read_text("utf-8").replace("## A question", "## My question"), "utf-8")
+
+    said = grade(copied.folder, "course", "build", "--assignment", "week1", "--slugs", "rotary,masks")
+    kept = source.read_text("utf-8")
+    grade(copied.folder, "course", "build", "--assignment", "week1", "--slugs", "rotary", "--force")
+
+    assert "kept as you changed them: rotary.ipynb" in " ".join(said.split())
+    assert "My question" in kept
+    assert "My question" not in source.read_text("utf-8")
+    assert "My question" in source.with_suffix(".ipynb.bak").read_text("utf-8")
+
+
+def test_a_weak_sandbox_is_refused_unless_allowed(copied, monkeypatch):
+    weak = SimpleNamespace(sandbox=Sandbox("partial", ("seccomp",)))
+    monkeypatch.setattr(judge, "_grader", lambda: weak)
+    notebook = nbformat.read(copied.folder / "release" / "week1" / "masks.ipynb", as_version=4)
+    resources = {"nbgrader": {"db_url": f"sqlite:///{copied.folder / 'gradebook.db'}"}}
+    resources["nbgrader"] |= {"assignment": "week1", "notebook": "masks", "student": "honest"}
+
+    with pytest.raises(SandboxError, match=r"only at the tier `partial`.*grades all the same"):
+        judge.Judge().preprocess(notebook, resources)
+
+
+def test_the_notebooks_work_with_nbgraders_own_execute(copied):
+    config = copied.folder / "nbgrader_config.py"
+    stock = re.sub(r"(?s)c\.Autograde\.\w+ = .*?(?=\nc\.Judge)", "", config.read_text("utf-8"))
+    config.write_text(stock, "utf-8")
+
+    said = regrade(copied, "honest", "--notebook=masks") + regrade(copied, "blank", "--notebook=masks")
+
+    assert "IPKernelApp" in said
+    assert points(copied, "honest", "masks")[0] == BANK["masks"].max_points
+    assert points(copied, "blank", "masks")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["init", ".", "--course-id", "x"], "is a course"),
+        (["init", "new", "--course-id", "../x"], "will not do as the name of the course"),
+        (["build", "--slugs", "rotary"], "Give the assignment a name"),
+        (["build", "--assignment", "a+b"], "will not do as the name of the assignment"),
+        (["build", "--assignment", "a", "--slugs", "rotory"], "Did you mean `rotary`?"),
+    ],
+)
+def test_wrong_words_get_a_sentence(course, words, message):
+    said = grade(course.folder, "course", *words, code=2)
+
+    assert message in " ".join(said.split())
+
+
+def test_building_outside_of_a_course_says_how_to_make_one(tmp_path):
+    assert "grade course init DIR" in " ".join(grade(tmp_path, "course", "build", code=2).split())

@@ -129,16 +129,13 @@ def _grading(exercise: Exercise) -> str:
 
 def _test(exercise: Exercise, place: int, section: str, checks: tuple[Check, ...]) -> Cell:
     points = sum(check.points for check in checks)
-    return _cell(
-        "code",
-        f"checks-{place:02}",
-        f"# {number(points)} points: {section or 'checks'}.\n# The judge's findings stand here once your work is graded.\n"
+    source = (
+        f"# {number(points)} points: {section or 'checks'}.\n"
+        "# The judge's findings stand here once your work is graded.\n"
         f"{_PATH}\nfrom grader.classroom.cell import grade_section\n\n"
-        f"grade_section({json.dumps(exercise.slug)}, {json.dumps(section)}, globals())",
-        locked=True,
-        points=points,
-        role="check",
+        f"grade_section({json.dumps(exercise.slug)}, {json.dumps(section)}, globals())"
     )
+    return _cell("code", f"checks-{place:02}", source, locked=True, points=points, role="check")
 
 
 def _question(exercise: Exercise) -> Iterator[Cell]:
