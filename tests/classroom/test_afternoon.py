@@ -96,12 +96,11 @@ def course(tmp_path_factory):
             cell["source"] = right[name] if name.startswith("answer-") else cell["source"]
 
     def halves(notebook):
-        rightly(notebook)
+        written = (ROOT / "grader" / "learner" / "samples" / "rotary_halves.py").read_text("utf-8")
         for cell in notebook["cells"]:
-            text = "".join(cell["source"]).replace("x[..., 0::2], x[..., 1::2]", "x.chunk(2, dim=-1)")
-            text = text.replace("torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1)", "torch.cat(PARTS, -1)")
-            text = text.replace("PARTS", "(a * cos - b * sin, a * sin + b * cos)").replace(".flatten(-2)", "")
-            cell["source"] = text
+            name = cell["metadata"].get("nbgrader", {}).get("grade_id", "")
+            if name.startswith("answer-"):
+                cell["source"], written = written, "# Both functions stand in the cell above."
 
     course.hand_in("ada", rightly)
     course.hand_in("ben", halves)
@@ -208,7 +207,7 @@ def test_the_formgrader_shows_what_the_judge_found(course, formgrader, browse):
     with urllib.request.urlopen(f"{formgrader}/api/submitted_notebooks/week1/rotary", timeout=30) as answer:
         (mine,) = [one for one in json.load(answer) if one["student"] == "ben"]
 
-    page = browse(f"{formgrader}/submissions/{mine['id']}", "formgrader-findings.png", 2600)
+    page = browse(f"{formgrader}/submissions/{mine['id']}", "formgrader-findings.png", 2900)
 
     assert "You pair feature i with feature i + K/2" in page
     assert "Model answer" in page

@@ -1,0 +1,125 @@
+"""Three ways to grade the same notebooks, in one run and in turns: ``python tests/benchmarks/autograde.py``.
+
+``nbgrader autograde`` with its own ``Execute`` (a kernel per notebook, the hidden suite in that kernel), ``nbgrader
+autograde`` with our ``Judge``, and ``grade batch`` on one core. Only the ratios mean anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+SLUGS = ("rotary", "multi_head", "softmax", "masks")
+BATCH = False
+BUDGETS = {"nbgrader with our judge": 8.0, "grade batch, per core": 25.0}
+
+
+def main() -> None:
+    """Grade a class in three ways and print how they compare."""
+    words = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    words.add_argument("--students", type=int, default=6, help="each hands in four notebooks")
+    words.add_argument("--rounds", type=int, default=1)
+    given = words.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        course = lay_out(Path(scratch), given.students)
+        notebooks = given.students * len(SLUGS)
+        seconds: dict[str, list[float]] = {}
+        for _ in range(given.rounds):
+            for name, way in (
+                ("stock nbgrader", stock),
+                ("nbgrader with our judge", ours),
+                *([("grade batch, per core", batch)] if BATCH else []),
+            ):
+                started = time.perf_counter()
+                way(course)
+                seconds.setdefault(name, []).append((time.perf_counter() - started) / notebooks)
+    show({name: statistics.median(values) for name, values in seconds.items()}, notebooks)
+
+
+def lay_out(scratch: Path, students: int) -> Path:
+    """Make a course in which everybody hands in everything: every other student with a mistake."""
+    run(scratch, "grader", "course", "init", "course", "--course-id", "bench")
+    course = scratch / "course"
+    run(course, "grader", "course", "build", "--assignment", "week1", "--slugs", *SLUGS)
+    run(course, "nbgrader", "generate_assignment", "week1")
+    for number in range(students):
+        place = course / "submitted" / f"student{number:02}" / "week1"
+        shutil.copytree(course / "source" / "week1", place)
+        for path in place.glob("*.ipynb"):
+            path.chmod(0o644)
+            if number % 2:
+                spoil(path)
+    shutil.copytree(course, scratch / "stock")
+    config = scratch / "stock" / "nbgrader_config.py"
+    config.write_text(re.sub(r"(?s)c\.Autograde\.\w+ = .*?(?=\nc\.Judge)", "", config.read_text("utf-8")), "utf-8")
+    return course
+
+
+def spoil(path: Path) -> None:
+    """Let a number be off."""
+    notebook = json.loads(path.read_text("utf-8"))
+    for cell in notebook["cells"]:
+        if cell["metadata"].get("nbgrader", {}).get("solution"):
+            cell["source"] = cell["source"].replace("return ", "return 1.0 * ", 1).replace("10_000.0", "10_001.0")
+    path.write_text(json.dumps(notebook), "utf-8")
+
+
+def stock(course: Path) -> None:
+    """Grade with nbgrader alone."""
+    run(course.with_name("stock"), "nbgrader", "autograde", "week1", "--force")
+
+
+def ours(course: Path) -> None:
+    """Grade with nbgrader and our judge."""
+    run(course, "nbgrader", "autograde", "week1", "--force")
+
+
+def batch(course: Path) -> None:
+    """Grade without nbgrader, on one core."""
+    out = course / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    run(course, "grader", "batch", "submitted", "--out", str(out), "--jobs", "1", code=1)
+
+
+def run(folder: Path, *words: str, code: int = 0) -> None:
+    """Run a command."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PATH": path},
+        check=False,
+    )
+    if done.returncode != code:
+        raise SystemExit(done.stdout + done.stderr)
+
+
+def show(seconds: dict[str, float], notebooks: int) -> None:
+    """Print seconds and ratios."""
+    table = Table(title=f"{notebooks} notebooks, each way in turn")
+    for heading in "way", "s / notebook", "faster than stock", "budget", "":
+        table.add_column(heading, justify="left" if heading == "way" else "right")
+    for name, value in seconds.items():
+        ratio = seconds["stock nbgrader"] / value
+        budget = BUDGETS.get(name)
+        kept = "" if budget is None else "kept" if ratio >= budget else "MISSED"
+        table.add_row(name, f"{value:.3f}", f"{ratio:.1f} ×", f"≥ {budget:g} ×" if budget else "", kept)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
