@@ -11,7 +11,13 @@ from grader.candidate.wire import Opaque
 
 
 class CheckFailure(AssertionError):  # noqa: N818 (a failure is what a check reports; an error is ours)
-    """A check failed for a reason that the learner should read as it stands."""
+    """A check failed for a reason that the learner should read as it stands.
+
+    Attributes:
+        type_name: What ``observe`` calls it; another name if the learner's code raised something in the first place.
+    """
+
+    type_name = "CheckFailure"
 
 
 def tolerance_of(dtype: torch.dtype, expected: Tensor, *, half: float = 0.02) -> float:

@@ -191,7 +191,9 @@ class RemoteModule:
         try:
             reply = self._session.ask("load_state", owner=self._number, state=values, strict=strict)
         except CandidateError as error:
-            raise CheckFailure(self._misfit(values, str(error))) from None
+            failure = CheckFailure(self._misfit(values, str(error)))
+            failure.type_name = error.type_name  # a probe should see what it sees of a module that lies here
+            raise failure from None
         self._take(reply["value"])
 
     def to(self, *args: Any, **kwargs: Any) -> RemoteModule:
@@ -200,15 +202,15 @@ class RemoteModule:
 
     def double(self) -> RemoteModule:
         """Convert to float64."""
-        return self._convert("to", torch.float64)
+        return self._convert("double")
 
     def float(self) -> RemoteModule:
         """Convert to float32."""
-        return self._convert("to", torch.float32)
+        return self._convert("float")
 
     def bfloat16(self) -> RemoteModule:
         """Convert to bfloat16."""
-        return self._convert("to", torch.bfloat16)
+        return self._convert("bfloat16")
 
     def train(self, mode: bool = True) -> RemoteModule:
         """Switch to training, or with ``False`` to evaluation."""
