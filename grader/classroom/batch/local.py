@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 
-from grader.classroom.batch.tasks import Task, weakest
+from grader.classroom.batch.tasks import DIED_TWICE, Task, weakest
 from grader.errors import EngineError
 from grader.judge.client import Grader
 from grader.judge.jobs import FileJob
 from grader.model import ExerciseResult, Sandbox
 from grader.submission import is_notebook
-
-DIED_TWICE = "The grader's own process ended twice while it judged this file, which no file should bring about."
 
 
 class Local:

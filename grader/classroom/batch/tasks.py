@@ -15,6 +15,7 @@ from grader.errors import SubmissionError, UsageError
 from grader.model import Exercise, ExerciseResult, Sandbox, Verdict
 from grader.submission import MAX_NOTEBOOK, MAX_SOURCE, is_notebook, read_bytes
 
+DIED_TWICE = "The grader's own process ended twice while it judged this file, which no file should bring about."
 NOTHING = "Nothing was handed in for this exercise."
 
 
