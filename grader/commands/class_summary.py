@@ -10,7 +10,7 @@ from rich.text import Text
 from grader.classroom.model import ClassReport
 from grader.classroom.statistics import ExerciseSummary, summarise
 from grader.model import Verdict
-from grader.report.layout import print_text
+from grader.report.layout import coded, print_text
 from grader.report.text import number, one_line
 
 NOTES = 5  # that are shown; the class's page has all
@@ -19,18 +19,18 @@ NOTES = 5  # that are shown; the class's page has all
 def print_summary(report: ClassReport, console: Console) -> None:
     """Print how the class did: a row for each exercise, what stops most of it, and what the teacher should know."""
     summary = summarise(report)
-    students = len(report.students)
     console.print()
     print_text(console, Text(one_line(report.title), "bold"))
-    handed_in = students - len(summary.absent)
-    line = f"{students} students, {handed_in} of whom handed something in; mean {summary.mean:.0f} %"
-    print_text(console, Text(f"{line}, median {summary.median:.0f} %", "dim"))
+    line = f"{_count(len(report.students), 'student')}, mean {summary.mean:.0f} %, median {summary.median:.0f} %"
+    absent = f"; {len(summary.absent)} handed in nothing" if summary.absent else ""
+    print_text(console, Text(line + absent, "dim"))
     console.print()
     console.print(_table(summary.exercises))
+    _print_hardest(summary.exercises, console)
     for belief in summary.beliefs[:1]:
-        console.print()
-        print_text(console, Text(f"The commonest misconception ({belief.students} in {belief.exercise.slug})", "bold"))
-        print_text(console, Text(one_line(belief.diagnosis.message)), 2)
+        told = _count(belief.students, "student")
+        print_text(console, Text(f"Commonest misconception ({belief.exercise.slug}, {told})", "bold"))
+        print_text(console, coded(one_line(belief.diagnosis.message)), 2)
     _print_notes(report, console)
     console.print()
     conditions = f"Seed {report.seed}. Sandbox: {report.sandbox.tier}."
@@ -38,11 +38,10 @@ def print_summary(report: ClassReport, console: Console) -> None:
 
 
 def _table(exercises: tuple[ExerciseSummary, ...]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
     table.add_column("exercise", no_wrap=True)
-    for title in "passed", "failed", "no code", "missing", "mean":
+    for title in "passed", "failed", "not run", "missing", "mean":
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("hardest check (students who fail it)", ratio=1)
     for one in exercises:
         verdicts = one.verdicts
         broken = verdicts[Verdict.ERROR] + verdicts[Verdict.NOT_ATTEMPTED]
@@ -53,16 +52,20 @@ def _table(exercises: tuple[ExerciseSummary, ...]) -> Table:
             Text(str(broken), "red" if broken else "dim"),
             Text(str(one.missing), "yellow" if one.missing else "dim"),
             Text(f"{number(round(one.mean, 1))} / {number(one.exercise.max_points)}"),
-            _hardest(one),
         )
     return table
 
 
-def _hardest(one: ExerciseSummary) -> Text:
-    check = one.checks[0] if one.checks else None
-    if check is None or not check.failed:
-        return Text("none", "dim")
-    return Text(f"{one_line(check.title)} ({check.failed})")
+def _print_hardest(exercises: tuple[ExerciseSummary, ...], console: Console) -> None:
+    """Print the check that the largest part of those fail whose code ran."""
+    failed = [(one, check) for one in exercises for check in one.checks[:1] if check.failed]
+    for one, check in sorted(failed, key=lambda pair: -pair[1].failed / pair[0].ran)[:1]:
+        print_text(console, Text(f"Hardest check ({one.exercise.slug}, {check.failed} of {one.ran} fail it)", "bold"))
+        print_text(console, coded(one_line(check.title)), 2)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _print_notes(report: ClassReport, console: Console) -> None:

@@ -115,24 +115,25 @@ class Cluster:
                     f"The worker `{worker}` cannot grade ({type(facts).__name__}). Install this kit there, "
                     f"version {grader.__version__}, with its answer keys."
                 )
-            self._check(worker, facts, {slug: facts.get("suites", {}).get(slug) for slug in self._suites})
+            self._check(
+                f"The worker `{worker}`", facts, {slug: facts.get("suites", {}).get(slug) for slug in self._suites}
+            )
 
-    def _check(self, worker: str, facts: Mapping[str, Any], suites: Mapping[str, Any]) -> None:
+    def _check(self, who: str, facts: Mapping[str, Any], suites: Mapping[str, Any]) -> None:
         """Refuse a worker whose results could differ from the others'."""
         if "unfit" in facts:
-            raise UsageError(f"The worker `{worker}` cannot grade: {facts['unfit']}")
+            raise UsageError(f"{who} cannot grade: {facts['unfit']}")
         wanted = self._versions or {**facts["versions"], "kit": grader.__version__}
         for name, version in wanted.items():
             if facts["versions"].get(name) != version:
                 raise UsageError(
-                    f"The worker `{worker}` has {name} {facts['versions'].get(name)}, and {version} is asked for: "
+                    f"{who} has {name} {facts['versions'].get(name)}, and {version} is asked for: "
                     "results of different versions are not mixed. Install the same everywhere."
                 )
         for slug, suite in suites.items():
             if suite != self._suites[slug]:
                 raise UsageError(
-                    f"The worker `{worker}` has another answer key for `{slug}` than this machine. Install the same "
-                    "kit everywhere."
+                    f"{who} has another answer key for `{slug}` than this machine. Install the same kit everywhere."
                 )
         self._versions = wanted
         now = Sandbox(tier(facts["layers"]), tuple(facts["layers"]))
@@ -142,7 +143,8 @@ class Cluster:
 
     def _room(self) -> int:
         """Return how many files may be under way."""
-        return max(1, AHEAD * sum(self._client.nthreads().values()))
+        threads: dict[str, int] = self._client.nthreads()
+        return max(1, AHEAD * sum(threads.values()))
 
     def _submit(self, task: Task, seed: int) -> Any:
         file = task.entry.file
@@ -174,7 +176,7 @@ class Cluster:
             return ExerciseResult.unrunnable(task.exercise, task.entry.file, DIED_TWICE)
         except Exception as error:
             raise EngineError(f"The cluster at `{self._address}` failed ({type(error).__name__}). {_RESUME}") from error
-        self._check("of a result", answer, {task.exercise.slug: answer.get("suite")})
+        self._check("A worker that joined meanwhile", answer, {task.exercise.slug: answer.get("suite")})
         return ExerciseResult.from_dict(answer["result"])
 
 

@@ -100,7 +100,7 @@ def find_class(folder: Path, exercises: Sequence[Exercise], asked: Collection[st
 def _students(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """Return name → folder of every student, sorted, and the names of what else lies there."""
     try:
-        rows = sorted(os.scandir(folder), key=lambda row: row.name)
+        rows = _rows(folder)
     except OSError as error:
         raise UsageError(f"The folder `{folder}` cannot be read: {error.strerror}.") from None
     students: dict[str, Path] = {}
@@ -174,7 +174,7 @@ class _Look:
         while folders:
             depth, folder = folders.popleft()
             try:
-                rows = sorted(itertools.islice(os.scandir(folder), left + 1), key=lambda row: row.name)
+                rows = _rows(folder, left + 1)
             except OSError:
                 self._closed.append(_shown(_text(os.path.relpath(folder, self.root))))
                 continue
@@ -216,6 +216,11 @@ def _choose(student: str, slug: str, files: Sequence[_File]) -> Entry:
 
 
 # --- names ------------------------------------------------------------------------------------------------
+
+
+def _rows(folder: str | Path, most: int | None = None) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as rows:
+        return sorted(itertools.islice(rows, most), key=lambda row: row.name)
 
 
 def _is_folder(row: os.DirEntry[str]) -> bool:
