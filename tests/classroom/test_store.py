@@ -85,7 +85,7 @@ def test_what_results_were_made_from_is_known(out):
 
 
 def test_results_that_are_there_are_not_written_over(out):
-    with pytest.raises(UsageError, match="holds results already, 2 of them. Go on with them by `--resume`"):
+    with pytest.raises(UsageError, match=r"holds results already, 2 of them. Go on with them by `--resume`"):
         Store(out)
 
 
@@ -95,7 +95,8 @@ def test_a_second_run_is_kept_out_and_the_first_goes_on(out, report):
             Store(out, resume=True)
         store.put(*report.graded)
 
-    Store(out, resume=True).__exit__()
+    with Store(out, resume=True) as store:
+        assert store.count() == 2
 
 
 def test_a_run_that_was_killed_keeps_nobody_out(tmp_path):
@@ -121,7 +122,7 @@ def test_a_class_that_is_not_done_is_not_read_as_if_it_were(tmp_path, report):
         store.begin(report)
         store.put(report.graded[0])
 
-    with pytest.raises(UsageError, match="1 of 2 results in .* are not there yet. Go on by"):
+    with pytest.raises(UsageError, match=r"1 of 2 results in .* are not there yet. Go on by"):
         load_class(tmp_path / "out")
 
 

@@ -160,13 +160,15 @@ class Cluster:
         alone_since = None
         while True:
             try:
-                done: set[Any] = self._dask.wait(futures, timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED").done
+                with self._client.as_current():
+                    waited = self._dask.wait(futures, timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
             except TimeoutError:
                 there = self._client.status == "running" and bool(self._client.scheduler_info()["workers"])
                 alone_since = None if there else alone_since or time.monotonic()
                 if alone_since is not None and time.monotonic() > alone_since + WORKER_SECONDS:
                     raise EngineError(f"The cluster at `{self._address}` has no workers any more. {_RESUME}") from None
             else:
+                done: set[Any] = waited.done
                 return done
 
     def _result(self, future: Any, task: Task) -> ExerciseResult:
