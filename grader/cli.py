@@ -133,6 +133,37 @@ def doctor() -> int:
     return show_doctor()
 
 
+@cli.command("batch")
+@click.argument("submissions", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Where the results go.")
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Files at a time (default: one per core).")
+@click.option("--resume", is_flag=True, help="Go on where a run was stopped; grade what changed since.")
+@click.option("--scheduler", metavar="ADDRESS", help="Let a Dask cluster do the work: tcp://host:8786.")
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Use the inputs of an earlier run.")
+@click.option(
+    "--feedback",
+    type=click.Choice(["full", "titles", "score"]),
+    default="full",
+    help="What students' pages tell: everything; titles and verdicts; or points alone.",
+)
+@click.option("--slugs", multiple=True, metavar="SLUG", help="An exercise of the assignment (default: all answered).")
+@click.option("--title", default="", metavar="TEXT", help="The class's name (default: its folder's).")
+@click.option("--allow-weak-sandbox", is_flag=True, help="Grade even where learners' code is not well locked up.")
+def batch(
+    submissions: Path, slugs: tuple[str, ...], jobs: int | None, scheduler: str | None, feedback: str, **wishes: Any
+) -> int:
+    """Grade a class: a folder SUBMISSIONS with one folder per student.
+
+    What answers an exercise is called after it (SUBMISSIONS/ann/rotary.py), in folders below too, or is a notebook that
+    the kit made. The results in DIR: report.html, grades.csv, and two files for each student in students/.
+    """
+    from grader.classroom.batch.run import Wishes
+    from grader.commands.batch import Ways, grade_batch
+
+    wanted = tuple(word for part in slugs for word in part.replace(",", " ").split())
+    return grade_batch(Wishes(submissions, slugs=wanted, **wishes), Ways(jobs, scheduler, feedback))
+
+
 @cli.group("course")
 def course() -> None:
     """For teachers: courses for nbgrader, and grades for other systems."""

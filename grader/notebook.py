@@ -76,6 +76,16 @@ def runs_checks(source: str) -> bool:
     return _KIT.search(source) is not None
 
 
+def slug_of(data: bytes) -> str | None:
+    """Return the exercise that the kit made the notebook for, if it did.
+
+    Raises:
+        SubmissionError: If ``data`` is not a notebook.
+    """
+    slug = _grade(load_notebook(data)).get("slug")
+    return slug if isinstance(slug, str) else None
+
+
 def blank_magics(source: str) -> str:
     """Replace what only IPython understands by ``pass``, line by line.
 

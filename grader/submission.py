@@ -36,17 +36,37 @@ def read_submission(path: Path, slug: str) -> Submission:
         UsageError: If there is no such file, or it is neither a Python file nor a notebook.
         SubmissionError: If it cannot be read as Python: binary, too large, a link or a device, a syntax error …
     """
-    kind = path.suffix.lower()
-    if kind == ".ipynb":
-        return join_cells(read_cells(read_bytes(path, MAX_NOTEBOOK), MAX_SOURCE), _shown(path), slug)
-    data = read_bytes(path, MAX_SOURCE)
-    if kind != ".py":
+    notebook = is_notebook(path)
+    data = read_bytes(path, MAX_NOTEBOOK if notebook else MAX_SOURCE)
+    if not notebook and path.suffix.lower() != ".py":
         raise UsageError(
             f"{_shown(path)} is neither a Python file nor a notebook. Give a file that ends in .py or .ipynb."
         )
+    return parse_submission(data, _shown(path), slug, notebook=notebook)
+
+
+def parse_submission(data: bytes, file: str, slug: str, *, notebook: bool) -> Submission:
+    """Make a submission of what a file holds.
+
+    Args:
+        data: Its bytes.
+        file: The name to show.
+        slug: The exercise that it answers.
+        notebook: Whether it is a notebook, not a Python file.
+
+    Raises:
+        SubmissionError: If it cannot be read as Python.
+    """
+    if notebook:
+        return join_cells(read_cells(data, MAX_SOURCE), file, slug)
     source = _decode(data)
     check_source(source)
-    return Submission(source=source, file=_shown(path), slug=slug)
+    return Submission(source=source, file=file, slug=slug)
+
+
+def is_notebook(path: Path) -> bool:
+    """Tell a notebook from other files by its name."""
+    return path.suffix.lower() == ".ipynb"
 
 
 def guess_slug(path: Path, slugs: Iterable[str]) -> str | None:
@@ -56,14 +76,19 @@ def guess_slug(path: Path, slugs: Iterable[str]) -> str | None:
     return stem if stem in set(slugs) else None
 
 
-def read_bytes(path: Path, limit: int) -> bytes:
+def read_bytes(path: Path, limit: int, shown: str = "") -> bytes:
     """Return a regular file's content, never waiting and never reading more than ``limit`` bytes.
+
+    Args:
+        path: The file.
+        limit: Bytes that it may have.
+        shown: What an error calls it; by default its path.
 
     Raises:
         UsageError: If there is no such file, or it is a folder.
         SubmissionError: If it is larger, or anything but a regular file. A link could lead to an answer key.
     """
-    shown = _shown(path)
+    shown = shown or _shown(path)
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     try:
         mode = path.lstat().st_mode  # before opening, since opening a device can do things

@@ -6,15 +6,18 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, TypeVar
 
 import grader
 from grader.bank import find_bank
 from grader.candidate import sandbox
 from grader.errors import EngineError
-from grader.judge.jobs import GradeJob, Job, LayersJob, receive, send
+from grader.judge.jobs import FileJob, GradeJob, Job, LayersJob, receive, send
 from grader.model import Exercise, ExerciseResult, Report, Sandbox, Submission
+
+ToGrade = TypeVar("ToGrade", GradeJob, FileJob)
+AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 class Grader:
@@ -93,16 +96,26 @@ class Grader:
             EngineError: If the server is gone.
         """
         chosen = self.seed if seed is None else seed
-        jobs = [GradeJob(exercise, submission, chosen) for exercise, submission in work]
-        for index, answer in self._answers(jobs):
+        for _, result in self.judge(GradeJob(exercise, submission, chosen) for exercise, submission in work):
+            yield result
+
+    def judge(self, jobs: Iterable[ToGrade]) -> Iterator[tuple[ToGrade, ExerciseResult]]:
+        """Yield each job with its result, as they are finished; a judge that fails costs its own job alone.
+
+        Args:
+            jobs: Taken one by one, each when there is a judge for it.
+
+        Raises:
+            EngineError: If the server is gone.
+        """
+        for _, job, answer in self._answers(jobs):
             if "broken" in answer:
-                exercise, submission = work[index]
-                yield ExerciseResult.unrunnable(exercise, submission.file, answer["broken"])
+                yield job, ExerciseResult.unrunnable(job.exercise, job.file, answer["broken"])
                 continue
             result, layers = answer["result"]
             if layers and (self._layers is None or _rank(layers) < _rank(self._layers)):
                 self._layers = layers
-            yield result
+            yield job, result
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Any]]:
         """Yield index and result of each job, as they are finished, with up to ``self.jobs`` of them at work.
@@ -110,20 +123,20 @@ class Grader:
         Raises:
             EngineError: If the grader itself failed.
         """
-        for index, answer in self._answers(jobs):
+        for index, _, answer in self._answers(jobs):
             if "broken" in answer:
                 raise EngineError(f"{answer['broken']} Run the same command again; GRADE_DEBUG=1 shows more.")
             yield index, answer["result"]
 
-    def _answers(self, jobs: Sequence[Job]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _answers(self, jobs: Iterable[AnyJob]) -> Iterator[tuple[int, AnyJob, dict[str, Any]]]:
         self._hello()
         waiting = iter(enumerate(jobs))
-        busy: dict[int, int] = {}  # number → index; answers to an earlier run that was left halfway are passed over
+        busy: dict[int, tuple[int, AnyJob]] = {}  # answers to an earlier run that was left halfway are passed over
 
         def start() -> None:
             for index, job in itertools.islice(waiting, 1):
                 number = next(self._numbers)
-                busy[number] = index
+                busy[number] = index, job
                 self._tell((number, job))
 
         for _ in range(self.jobs):
@@ -133,14 +146,14 @@ class Grader:
             if answer["number"] not in busy:
                 continue
             if "check" in answer:
-                self._progress(jobs[busy[answer["number"]]], answer["check"])
+                self._progress(busy[answer["number"]][1], answer["check"])
                 continue
-            index = busy.pop(answer["number"])
+            index, job = busy.pop(answer["number"])
             start()
-            yield index, answer
+            yield index, job, answer
 
     def _progress(self, job: Job, done: int) -> None:
-        if self.on_check is not None and isinstance(job, GradeJob):
+        if self.on_check is not None and isinstance(job, (GradeJob, FileJob)):
             self.on_check(job.exercise.slug, done, len(job.exercise.checks))
 
     def _hello(self) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from grader.model import Exercise, Submission
+from grader.errors import SubmissionError
+from grader.model import Exercise, ExerciseResult, Submission
+from grader.submission import parse_submission
 
 if TYPE_CHECKING:
     from grader.judge.candidates import Launcher
@@ -37,11 +39,43 @@ class GradeJob:
     submission: Submission
     seed: int
 
+    @property
+    def file(self) -> str:
+        """The name to show."""
+        return self.submission.file
+
     def __call__(self, launcher: Launcher, on_check: Callable[[int], None]) -> Any:
         """Return the result and the sandbox's layers."""
         from grader.judge.grading import grade  # noqa: PLC0415 (the command line must not import torch)
 
         return grade(self, launcher, on_check)
+
+
+@dataclass(frozen=True)
+class FileJob:
+    """Grade a file as it was handed in: read by the judge, so that one which chokes a parser costs only itself.
+
+    Attributes:
+        exercise: What it answers.
+        data: The file's bytes.
+        file: The name to show.
+        notebook: Whether it is a notebook.
+        seed: The run's seed.
+    """
+
+    exercise: Exercise
+    data: bytes
+    file: str
+    notebook: bool
+    seed: int
+
+    def __call__(self, launcher: Launcher, on_check: Callable[[int], None]) -> Any:
+        """Return the result and the sandbox's layers (none if nothing ran)."""
+        try:
+            submission = parse_submission(self.data, self.file, self.exercise.slug, notebook=self.notebook)
+        except SubmissionError as error:
+            return ExerciseResult.unrunnable(self.exercise, self.file, str(error), error.line), ()
+        return GradeJob(self.exercise, submission, self.seed)(launcher, on_check)
 
 
 @dataclass(frozen=True)

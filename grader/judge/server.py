@@ -28,7 +28,7 @@ from typing import Any, BinaryIO
 import torch
 
 from grader.candidate import zygote
-from grader.judge.jobs import GradeJob, receive, send
+from grader.judge.jobs import FileJob, GradeJob, receive, send
 
 PACKAGE = str(Path(__file__).resolve().parents[1])  # with the answer keys in it, when installed from a wheel
 JUDGE_SECONDS = 120.0  # a judge keeps its candidates' deadlines; this is for a judge that hangs itself
@@ -114,7 +114,7 @@ class _ForkServer:
         socket.send_fds(self.control, [b"open"], [zygote_end.fileno()])
         zygote_end.close()
         launcher = ForkLauncher(session)
-        if isinstance(job, GradeJob):
+        if isinstance(job, (GradeJob, FileJob)):
             launcher.order()
         process = os.fork()
         if process == 0:
