@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from grader.errors import SubmissionError, UsageError
 from grader.judge.client import Grader
 from grader.learner.workspace import Status, Workspace
 from grader.model import Exercise, ExerciseResult, Report, Submission, Verdict
+from grader.report.files import write_whole
 from grader.report.text import one_line
 from grader.submission import read_submission
 
@@ -192,19 +192,3 @@ def _check_out(out: Path, targets: Sequence[Target]) -> None:
         raise UsageError(f"The report cannot be written to `{out}`: that is not a file.")
     if any(out.exists() and target.file.exists() and out.samefile(target.file) for target in targets):
         raise UsageError(f"`--out {out}` would replace the file that is being graded. Choose another name.")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` so that no reader ever finds half of it.
-
-    Raises:
-        UsageError: If the folder does not let us.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("x", encoding="utf-8") as file:
-            file.write(text)
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise UsageError(f"The report could not be written to `{path}`: {error.strerror}.") from error
