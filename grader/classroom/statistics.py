@@ -122,9 +122,7 @@ def summarise(report: ClassReport) -> ClassSummary:
 
 def _summarise(exercise: Exercise, entries: Sequence[Graded]) -> ExerciseSummary:
     handed_in = [entry.result for entry in entries if not is_missing(entry)]
-    ran = [
-        result for result in handed_in if result.verdict in {Verdict.PASSED, Verdict.FAILED} and not result.policy
-    ]
+    ran = [result for result in handed_in if result.verdict in {Verdict.PASSED, Verdict.FAILED} and not result.policy]
     failed = Counter(
         check.name for result in ran for check in result.checks if check.verdict is not CheckVerdict.PASSED
     )

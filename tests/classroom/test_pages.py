@@ -14,12 +14,6 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent / "sample"))
 
-from grader.classroom.grades import safe_cell
-from grader.classroom.names import page_name
-from grader.classroom.pages import write_pages
-from grader.classroom.statistics import summarise
-from grader.errors import UsageError
-from grader.model import Verdict
 from seven import (
     BELIEF,
     BROKEN,
@@ -32,11 +26,14 @@ from seven import (
     result,
 )
 
-CHROMIUM = (
-    shutil.which("chromium")
-    or shutil.which("chromium-browser")
-    or shutil.which("google-chrome")
-)
+from grader.classroom.grades import safe_cell
+from grader.classroom.names import page_name
+from grader.classroom.pages import write_pages
+from grader.classroom.statistics import summarise
+from grader.errors import UsageError
+from grader.model import Verdict
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 
 
@@ -93,11 +90,7 @@ def page_of(out, student):
 def test_every_student_gets_two_files(out):
     names = {path.name for path in (out / "students").iterdir()}
 
-    assert names == {
-        f"{page_name(student)}.{kind}"
-        for student in STUDENTS
-        for kind in ("json", "html")
-    }
+    assert names == {f"{page_name(student)}.{kind}" for student in STUDENTS for kind in ("json", "html")}
     assert {path.name for path in out.iterdir()} == {
         "grades.csv",
         "report.html",
@@ -130,9 +123,7 @@ def test_a_place_that_cannot_be_written_is_told_in_a_sentence(tmp_path):
 def rows(out):
     text = (out / "grades.csv").read_bytes().decode("utf-8")
     assert text.startswith("\ufeff")
-    return list(
-        csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
-    )
+    return list(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True))
 
 
 def test_the_table_has_a_row_for_each_student_and_a_column_for_each_exercise(out):
@@ -143,25 +134,20 @@ def test_the_table_has_a_row_for_each_student_and_a_column_for_each_exercise(out
     assert ["anna", "4", "4", "8", "8", "100.0", ""] in body
     (ben,) = [row for row in body if row[0] == "ben"]
     assert ben[1:6] == ["1", "0", "1", "8", "12.5"]
-    assert (
-        ben[6]
-        == "rotary: There is a second file for it, `a.py`.; alibi: nothing handed in"
-    )
+    assert ben[6] == "rotary: There is a second file for it, `a.py`.; alibi: nothing handed in"
 
 
 def test_no_cell_of_the_table_is_a_formula_or_more_than_one_line(out):
     cells = [cell for row in rows(out) for cell in row]
 
     assert f"'{FORMULA}" in cells
-    assert not [
-        cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))
-    ]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
     assert not [cell for cell in cells if not cell.isprintable()]
 
 
 @pytest.mark.parametrize(
     "text",
-    ["=1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "\n=1", "\x00=1", "\u202e=1", "=1"],
+    ["=1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "\n=1", "\x00=1", "\u202e=1"],
 )
 def test_what_begins_like_a_formula_is_neutralised(text):
     assert safe_cell(text).startswith("'")
@@ -179,19 +165,11 @@ def test_every_page_stands_alone_and_closes_what_it_opens(out):
         page = Outline(path.read_text("utf-8"))
 
         assert not page.open
-        assert not {"script", "link", "img", "iframe", "object", "form", "base"} & {
-            tag for tag, _ in page.tags
-        }
-        assert not [
-            attrs
-            for _, attrs in page.tags
-            if any(name.startswith("on") or name == "style" for name in attrs)
-        ]
+        assert not {"script", "link", "img", "iframe", "object", "form", "base"} & {tag for tag, _ in page.tags}
+        assert not [attrs for _, attrs in page.tags if any(name.startswith("on") or name == "style" for name in attrs)]
         links = [attrs["href"] for attrs in page.named("a")]
         assert not [link for link in links if "//" in link or ":" in link]
-        (policy,) = [
-            attrs["content"] for attrs in page.named("meta") if "http-equiv" in attrs
-        ]
+        (policy,) = [attrs["content"] for attrs in page.named("meta") if "http-equiv" in attrs]
         assert re.fullmatch(
             r"default-src 'none'; style-src 'sha256-[\w+/=]{44}'; base-uri 'none'; form-action 'none'",
             policy,
@@ -206,11 +184,7 @@ def test_every_table_has_headers_with_a_scope_and_every_id_is_unique(out):
         assert len(page.named("thead")) == len(page.named("table"))
         ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
         assert len(ids) == len(set(ids))
-        assert {
-            attrs["aria-labelledby"]
-            for _, attrs in page.tags
-            if "aria-labelledby" in attrs
-        } <= set(ids)
+        assert {attrs["aria-labelledby"] for _, attrs in page.tags if "aria-labelledby" in attrs} <= set(ids)
         assert page.named("html") == [{"lang": "en"}]
 
 
@@ -232,10 +206,7 @@ def test_markup_of_a_student_is_text(out):
 
 
 def test_the_class_page_leads_to_every_students_page(out):
-    links = [
-        attrs["href"]
-        for attrs in Outline((out / "report.html").read_text("utf-8")).named("a")
-    ]
+    links = [attrs["href"] for attrs in Outline((out / "report.html").read_text("utf-8")).named("a")]
 
     found = [link for link in links if not link.startswith("#")]
     assert len(found) == len(set(found)) == len(STUDENTS)
@@ -255,10 +226,7 @@ def test_the_class_page_tells_what_stops_the_class_first(out):
 def test_the_class_page_tells_misconceptions_in_their_own_words(out):
     text = Outline((out / "report.html").read_text("utf-8")).text
 
-    assert (
-        "You pair feature i with feature i + K/2 . Which two are a pair here?"
-        in text.replace(" i ", " i ")
-    )
+    assert "You pair feature i with feature i + K/2 . Which two are a pair here?" in text.replace(" i ", " i ")
     assert "pairs_are_halves" in text
 
 
@@ -295,9 +263,7 @@ def test_a_weak_sandbox_and_a_key_that_changed_are_pointed_out(tmp_path):
 def test_a_class_without_students_has_a_page(tmp_path):
     write_pages(make_class(students=(), graded=()), tmp_path)
 
-    assert "There is no student in this class." in (tmp_path / "report.html").read_text(
-        "utf-8"
-    )
+    assert "There is no student in this class." in (tmp_path / "report.html").read_text("utf-8")
 
 
 def test_the_numbers_behind_the_class_page():
@@ -310,9 +276,7 @@ def test_the_numbers_behind_the_class_page():
     assert (rotary.ran, rotary.missing, rotary.forbidden) == (4, 2, 1)
     assert rotary.verdicts == {Verdict.PASSED: 1, Verdict.FAILED: 4}
     assert summary.exercises[1].verdicts[Verdict.ERROR] == 1
-    assert [(belief.diagnosis, belief.students) for belief in summary.beliefs] == [
-        (BELIEF, 3)
-    ]
+    assert [(belief.diagnosis, belief.students) for belief in summary.beliefs] == [(BELIEF, 3)]
     assert summary.absent == (BROKEN,)
     assert sum(summary.bins) == len(STUDENTS)
     assert summary.bins[9] == 1
@@ -325,13 +289,9 @@ def test_a_students_page_tells_of_no_other_student(out):
     for student in STUDENTS:
         text = page_of(out, student)
         others = {
-            page_name(other)
-            for other in STUDENTS
-            if other != student and page_name(other) not in page_name(student)
+            page_name(other) for other in STUDENTS if other != student and page_name(other) not in page_name(student)
         }
-        assert not [
-            other for other in others if re.search(rf"\b{re.escape(other)}\b", text)
-        ]
+        assert not [other for other in others if re.search(rf"\b{re.escape(other)}\b", text)]
         assert all(attrs["href"].startswith("#") for attrs in Outline(text).named("a"))
 
 
@@ -380,9 +340,7 @@ def test_a_student_reads_no_more_than_the_teacher_wants(tmp_path, feedback, kept
 # --- size, and a browser ------------------------------------------------------------------------------------------
 
 
-def test_a_class_of_a_thousand_has_a_page_that_a_browser_takes_with_ease(
-    tmp_path, monkeypatch
-):
+def test_a_class_of_a_thousand_has_a_page_that_a_browser_takes_with_ease(tmp_path, monkeypatch):
     students = tuple(f"student-{i:04}" for i in range(1000))
     entries = tuple(
         graded(student, result(one, {i % 3} if i % 2 else ()))
@@ -405,15 +363,11 @@ def chromium(profile, *words):
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
         f"--user-data-dir={profile}", "--window-size=1100,900",
     ]  # fmt: skip
-    return subprocess.run(
-        [CHROMIUM, *flags, *words], capture_output=True, timeout=100, check=True
-    )
+    return subprocess.run([CHROMIUM, *flags, *words], capture_output=True, timeout=100, check=True)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
-def test_a_browser_shows_the_class_page_with_its_style_and_without_a_word_of_complaint(
-    out, tmp_path
-):
+def test_a_browser_shows_the_class_page_with_its_style_and_without_a_word_of_complaint(out, tmp_path):
     picture = tmp_path / "class.png"
     address = (out / "report.html").as_uri()
 
@@ -426,6 +380,4 @@ def test_a_browser_shows_the_class_page_with_its_style_and_without_a_word_of_com
     assert not page.named("script")
     assert b"Content Security Policy" not in dom.stderr
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert (
-        picture.stat().st_size > 20_000
-    )  # a page without its style, or an error, takes less
+    assert picture.stat().st_size > 20_000  # a page without its style, or an error, takes less
