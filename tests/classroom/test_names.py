@@ -7,8 +7,8 @@ from grader.classroom.names import page_name, shown_name
 
 HOSTILE = [
     "", ".", "..", "../../etc/passwd", "a/b", "a\\b", "a\0b", "con", "CON", "con.txt", "nul", "lpt1.x", "-rf",
-    ".hidden", "anna.", "anna ", " anna", "a\nb", "a\u202eb", "\ud800", "=1+1", "<script>", "x" * 300, "x" * 299, "日本", "日木",
-    "%2e%2e", "a?b#c", "a:b", "~", "anna~0123456789abcdef0123",
+    ".hidden", "anna.", "anna ", " anna", "a\nb", "a\u202eb", "\ud800", "=1+1", "<script>", "x" * 300, "x" * 299,
+    "日本", "日木", "%2e%2e", "a?b#c", "a:b", "~", "anna~0123456789abcdef0123",
 ]  # fmt: skip
 
 
