@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -27,7 +28,7 @@ class Wishes:
 
     Attributes:
         seed: Seed of the inputs, None for fresh ones.
-        form: ``text`` or ``json``.
+        form: ``text``, ``json``, ``junit``, ``ctrf`` or ``gradescope``.
         out: Where to write, None for standard output.
         feedback: ``full``, ``titles`` or ``score``.
     """
@@ -164,10 +165,8 @@ def _in_order(grader: Grader, targets: Sequence[Target], seed: int | None) -> It
 
 
 def _deliver(report: Report, wishes: Wishes, exercises: Sequence[Exercise]) -> None:
-    if wishes.form == "json":
-        from grader.report.json import dump
-
-        text = dump(report, wishes.feedback)
+    if wishes.form != "text":
+        text = write_as(wishes.form, report, wishes.feedback)
     else:
         from grader.report.layout import make_console
         from grader.report.terminal import print_ending, print_report
@@ -182,6 +181,21 @@ def _deliver(report: Report, wishes: Wishes, exercises: Sequence[Exercise]) -> N
         sys.stdout.write(text)
     else:
         write_whole(wishes.out, text)
+
+
+def write_as(form: str, report: Report, feedback: str) -> str:
+    """Return the report in a form for programs."""
+    from grader.report import ctrf, gradescope, json, junit
+
+    match form:
+        case "junit":
+            return junit.dump(report, feedback)
+        case "ctrf":
+            return ctrf.dump(report, feedback, ended=time.time())
+        case "gradescope":
+            return gradescope.dump(report, feedback)
+        case _:
+            return json.dump(report, feedback)
 
 
 def _check_out(out: Path, targets: Sequence[Target]) -> None:

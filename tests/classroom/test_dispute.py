@@ -121,7 +121,7 @@ def test_a_student_who_is_not_in_the_results_is_told_in_a_sentence(tmp_path):
 def test_a_file_that_changed_since_is_no_evidence(tmp_path):
     hand_in(tmp_path / "in", "ben", "rotary.py", b"# better now\n")
 
-    with pytest.raises(UsageError, match="`ben/rotary.py` has changed since it was graded"):
+    with pytest.raises(UsageError, match=r"`ben/rotary\.py` has changed since it was graded"):
         bundle(class_of_one("ben", "rotary.py", SOURCE), "ben", tmp_path, tmp_path / "in")
 
     assert not list(tmp_path.glob("*.zip"))
@@ -130,7 +130,7 @@ def test_a_file_that_changed_since_is_no_evidence(tmp_path):
 def test_a_file_that_is_gone_is_told_in_a_sentence(tmp_path):
     (tmp_path / "in" / "ben").mkdir(parents=True)
 
-    with pytest.raises(UsageError, match="`ben/rotary.py` is no longer there"):
+    with pytest.raises(UsageError, match=r"`ben/rotary\.py` is no longer there"):
         bundle(class_of_one("ben", "rotary.py", SOURCE), "ben", tmp_path, tmp_path / "in")
 
 
