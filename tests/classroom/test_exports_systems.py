@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import jinja2
 import pytest
