@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup, escape
 
 from grader.classroom.names import shown_name
+from grader.report.markdown import in_markdown
 from grader.report.text import number, one_line, plain
 
 _CODE = re.compile(r"`([^`\n]+)`")
@@ -37,6 +38,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "coded": _coded,
         "counted": _counted,
+        "in_markdown": in_markdown,
         "number": number,
         "one_line": one_line,
         "plain": plain,

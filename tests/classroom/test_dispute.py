@@ -110,6 +110,15 @@ def test_a_file_that_begins_with_a_dash_is_no_option(tmp_path):
     assert "grade ./-rf.py --as" in readme_of(path)
 
 
+def test_nothing_in_a_students_name_is_markup_in_the_readme(tmp_path):
+    report = class_of_one("![x](http://y) <img src=z>", "rotary.py", SOURCE)
+    nothing = [missing(entry.student, one) for entry, one in zip(report.graded, report.exercises, strict=True)]
+
+    path = bundle(replace(report, graded=tuple(nothing)), report.students[0], tmp_path, tmp_path)
+
+    assert r"the result of \!\[x\](http\://y) \<img src=z\>" in readme_of(path)
+
+
 # --- what is refused ----------------------------------------------------------------------------------------------
 
 

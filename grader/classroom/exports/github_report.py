@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from grader.report.text import number, one_line
+from grader.report.markdown import in_markdown
+from grader.report.text import number
 from grader.report.words import CHECKS, VERDICTS
-
-_MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|#~&!$:@"})
 
 
 def notices(report: dict[str, Any]) -> list[str]:
@@ -33,12 +32,12 @@ def summary(report: dict[str, Any]) -> str:
     """Return the run's summary in Markdown: a table of the exercises, and one of the checks of each."""
     lines = ["| Exercise | Result | Points |", "|---|---|---:|"]
     for one in report["exercises"]:
-        lines.append(f"| {_safe(one['title'])} | {VERDICTS[one['verdict']]} | {_score(one)} |")
+        lines.append(f"| {in_markdown(one['title'])} | {VERDICTS[one['verdict']]} | {_score(one)} |")
     for one in report["exercises"]:
-        lines += ["", f"### {_safe(one['title'])}", ""]
+        lines += ["", f"### {in_markdown(one['title'])}", ""]
         remarks = [one["message"], *(diagnosis["message"] for diagnosis in one["diagnoses"])]
         remarks += [f"Not allowed in this exercise, so no check counts: {f['name']}" for f in one["policy"]]
-        lines += [f"- {_safe(remark)}" for remark in remarks if remark]
+        lines += [f"- {in_markdown(remark)}" for remark in remarks if remark]
         if any(check["title"] for check in one["checks"]):
             lines += ["", "| Check | Result | Points |", "|---|---|---:|"]
             lines += [_check(check) for check in one["checks"]]
@@ -46,17 +45,12 @@ def summary(report: dict[str, Any]) -> str:
 
 
 def _check(check: dict[str, Any]) -> str:
-    told = f"<br>{_safe(check['message'])}" if check["message"] else ""
-    return f"| {_safe(check['title'])}{told} | {CHECKS[check['verdict']]} | {_score(check)} |"
+    told = f"<br>{in_markdown(check['message'])}" if check["message"] else ""
+    return f"| {in_markdown(check['title'])}{told} | {CHECKS[check['verdict']]} | {_score(check)} |"
 
 
 def _score(one: dict[str, Any]) -> str:
     return f"{number(one['points'])} of {number(one['max_points'])}"
-
-
-def _safe(text: str) -> str:
-    """Return text on one line, so that nothing in it is read as Markdown or HTML."""
-    return one_line(text).translate(_MARKDOWN)
 
 
 def main(words: Sequence[str]) -> int:
