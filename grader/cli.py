@@ -75,7 +75,13 @@ def cli() -> None:
 @click.argument("targets", nargs=-1, metavar="[SLUG|FILE]...")
 @click.option("--as", "slug", metavar="SLUG", help="The exercise that FILE answers, if its name does not say.")
 @click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Use the inputs of an earlier run.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="For people or programs.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "junit", "ctrf", "gradescope"]),
+    default="text",
+    help="For people, or for one kind of program.",
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the report to FILE.")
 @click.option(
     "--feedback",

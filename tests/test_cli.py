@@ -163,7 +163,7 @@ def test_results_are_printed_in_the_order_of_the_words(workspace, fake, capsys):
         (["mine.py", "--as", "rotary", "--out", "no/report"], "there is no folder `no`"),
         (["mine.py", "--as", "rotary", "--out", "folder"], "that is not a file"),
         (["mine.py", "--as", "rotary", "--out", "mine.py"], "would replace the file that is being graded"),
-        (["--format", "junit", "rotary"], "'junit' is not one of 'text', 'json'"),
+        (["--format", "xml", "rotary"], "'xml' is not one of 'text', 'json', 'junit'"),
         (["--seed", "-1", "rotary"], "-1 is not in the range x>=0"),
         (["--seed", "3", "list"], "`list` is a command of its own: put it first."),
         (["--sed", "3", "rotary"], "No such option"),

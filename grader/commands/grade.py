@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -17,6 +17,7 @@ from grader.errors import SubmissionError, UsageError
 from grader.judge.client import Grader
 from grader.learner.workspace import Status, Workspace
 from grader.model import Exercise, ExerciseResult, Report, Submission, Verdict
+from grader.report.files import write_whole
 from grader.report.text import one_line
 from grader.submission import read_submission
 
@@ -27,7 +28,7 @@ class Wishes:
 
     Attributes:
         seed: Seed of the inputs, None for fresh ones.
-        form: ``text`` or ``json``.
+        form: ``text``, ``json``, ``junit``, ``ctrf`` or ``gradescope``.
         out: Where to write, None for standard output.
         feedback: ``full``, ``titles`` or ``score``.
     """
@@ -164,10 +165,8 @@ def _in_order(grader: Grader, targets: Sequence[Target], seed: int | None) -> It
 
 
 def _deliver(report: Report, wishes: Wishes, exercises: Sequence[Exercise]) -> None:
-    if wishes.form == "json":
-        from grader.report.json import dump
-
-        text = dump(report, wishes.feedback)
+    if wishes.form != "text":
+        text = write_as(wishes.form, report, wishes.feedback)
     else:
         from grader.report.layout import make_console
         from grader.report.terminal import print_ending, print_report
@@ -184,6 +183,21 @@ def _deliver(report: Report, wishes: Wishes, exercises: Sequence[Exercise]) -> N
         write_whole(wishes.out, text)
 
 
+def write_as(form: str, report: Report, feedback: str) -> str:
+    """Return the report in a form for programs."""
+    from grader.report import ctrf, gradescope, json, junit
+
+    match form:
+        case "junit":
+            return junit.dump(report, feedback)
+        case "ctrf":
+            return ctrf.dump(report, feedback, ended=time.time())
+        case "gradescope":
+            return gradescope.dump(report, feedback)
+        case _:
+            return json.dump(report, feedback)
+
+
 def _check_out(out: Path, targets: Sequence[Target]) -> None:
     """Refuse a place for the report before any work is done."""
     if not out.parent.is_dir():
@@ -192,19 +206,3 @@ def _check_out(out: Path, targets: Sequence[Target]) -> None:
         raise UsageError(f"The report cannot be written to `{out}`: that is not a file.")
     if any(out.exists() and target.file.exists() and out.samefile(target.file) for target in targets):
         raise UsageError(f"`--out {out}` would replace the file that is being graded. Choose another name.")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` so that no reader ever finds half of it.
-
-    Raises:
-        UsageError: If the folder does not let us.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("x", encoding="utf-8") as file:
-            file.write(text)
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise UsageError(f"The report could not be written to `{path}`: {error.strerror}.") from error

@@ -1,0 +1,1 @@
+"""A class's results in the forms that other systems take."""
