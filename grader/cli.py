@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from grader import __version__
+from grader.commands.course_group import course
 from grader.errors import KitError
 
 OUR_FAULT = 3  # no verdict could be made
@@ -170,38 +171,7 @@ def batch(
     return grade_batch(Wishes(submissions, slugs=wanted, **wishes), Ways(jobs, scheduler, feedback))
 
 
-@cli.group("course")
-def course() -> None:
-    """For teachers: courses for nbgrader, and grades for other systems."""
-
-
-@course.command("init")
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("--course-id", required=True, metavar="ID", help="The course's name in nbgrader.")
-def course_init(folder: Path, course_id: str) -> int:
-    """Lay out a course for nbgrader in DIR."""
-    from grader.commands.course import make_course
-
-    return make_course(folder, course_id)
-
-
-@course.command("build")
-@click.option("--assignment", metavar="NAME", help="Put everything into one assignment (default: one per track).")
-@click.option("--tracks", multiple=True, metavar="TRACK…", help="All exercises of these tracks.")
-@click.option("--slugs", multiple=True, metavar="SLUG…", help="These exercises.")
-@click.argument("more", nargs=-1, metavar="")
-@click.option("--force", is_flag=True, help="Also replace notebooks that you changed; a backup is kept.")
-def course_build(
-    assignment: str | None, tracks: tuple[str, ...], slugs: tuple[str, ...], more: tuple[str, ...], force: bool
-) -> int:
-    """Write notebooks into the course in this folder.
-
-    Several tracks or slugs stand behind one another, with spaces or commas.
-    """
-    from grader.commands.course import build_course
-
-    words = [word for part in (*tracks, *slugs, *more) for word in part.replace(",", " ").split()]
-    return build_course(assignment, words, force)
+cli.add_command(course)
 
 
 @cli.group("dev")

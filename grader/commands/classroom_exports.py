@@ -8,14 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from grader.bank import load_exercises
+from grader.classroom.exports import FOLDERS, FORMS
 from grader.classroom.exports.roster import Export, read_roster
 from grader.classroom.model import ClassReport
 from grader.errors import UsageError
 from grader.report.files import make_folder, write_whole
-
-TABLES = ("csv", "canvas", "moodle")  # one file for the class
-FOLDERS = {"junit": "xml", "ctrf": "json", "gradescope": "json"}  # one file for each student, with this suffix
-FORMS = (*TABLES, *FOLDERS, "json")
 
 
 def export_class(out: Path, form: str, target: Path, roster: Path | None, feedback: str = "full") -> int:
