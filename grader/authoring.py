@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from grader.bank import find_bank
 from grader.errors import UsageError
@@ -28,6 +28,7 @@ class ProveJob:
         seed: From which the inputs of its checks follow.
     """
 
+    seconds: ClassVar[float] = 1800.0  # hundreds of suites run here, on a busy machine for minutes
     exercise: Exercise
     seed: int
 

@@ -127,7 +127,7 @@ class _ForkServer:
                 os._exit(0)
         theirs.close()
         session.close()
-        judge = _Judge(number, process, ours, time.monotonic() + JUDGE_SECONDS)
+        judge = _Judge(number, process, ours, time.monotonic() + getattr(job, "seconds", JUDGE_SECONDS))
         self.judges[number] = judge
         return judge
 
