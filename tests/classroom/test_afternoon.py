@@ -41,12 +41,12 @@ class Course:
             "JUPYTER_CONFIG_DIR": str(root / "jupyter"),
         }
 
-    def run(self, *words, folder=None):
+    def run(self, *words, folder=None, code=0):
         command = [sys.executable, "-m", *words]
         place = folder or self.folder
         environment = self.environment | {"HOME": str(place)}  # nbgrader keeps what a student handed in there
         done = subprocess.run(command, cwd=place, capture_output=True, text=True, env=environment, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def settings(self, text):
@@ -219,3 +219,16 @@ def test_feedback_is_a_page_that_a_student_can_read(course, browse):
     shown = browse(page.as_uri(), "feedback.png", 2300)
 
     assert "What your code does" in shown
+
+
+def test_the_same_folder_is_graded_without_nbgrader(course, browse):
+    course.run("grader", "batch", "submitted", "--out", "out", "--title", "Week 1", code=1)
+    shown = browse((course.folder / "out" / "report.html").as_uri(), "class.png", 1500)
+
+    with (course.folder / "grades.csv").open(encoding="utf-8") as file:
+        by_nbgrader = {row["student_id"]: float(row["raw_score"]) for row in csv.DictReader(file)}
+    with (course.folder / "out" / "grades.csv").open(encoding="utf-8-sig") as file:
+        by_batch = {row["student"]: float(row["total"]) for row in csv.DictReader(file)}
+
+    assert by_batch == by_nbgrader
+    assert "You pair feature i with feature i + K/2" in shown
