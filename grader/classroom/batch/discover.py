@@ -23,6 +23,9 @@ _LISTED = 3  # files that one note names
 _PASSED_OVER = ("__MACOSX", "__pycache__")  # made by machines; so are hidden ones
 
 
+_NBGRADERS = ("kit.zip", "timestamp.txt", "submission_secret.txt")  # beside the notebooks of a course
+
+
 @dataclass(frozen=True)
 class Entry:
     """One student's file for one exercise.
@@ -151,7 +154,7 @@ class _Look:
                 self._links.append(shown)
             elif path.suffix.lower() in (".py", ".ipynb"):
                 self._strange.append(shown)
-            else:
+            elif path.name not in _NBGRADERS:
                 self._others += 1
 
     def notes(self) -> Iterator[str]:
