@@ -21,8 +21,6 @@ MAX_NOTES = 50  # of the class
 MAX_NAME = 160  # characters of a file's name that are shown
 _LISTED = 3  # files that one note names
 _PASSED_OVER = ("__MACOSX", "__pycache__")  # made by machines; so are hidden ones
-
-
 _NBGRADERS = ("kit.zip", "timestamp.txt", "submission_secret.txt")  # beside the notebooks of a course
 
 
