@@ -93,10 +93,7 @@ def watch(process: subprocess.Popen[bytes]) -> tuple[float, float]:
 def show(sizes: Sequence[Size], jobs: int) -> None:
     """Print the table; growth is held against the first row."""
     table = Table(title=f"grade batch, {jobs} at a time, load {os.getloadavg()[0]:.1f}")
-    for column in (
-        "submissions", "clock s", "per s and core", "processor s each", "x nbgrader", "growth each",
-        "memory MB", "growth",
-    ):  # fmt: skip
+    for column in "files", "clock s", "per s, core", "CPU s each", "x nbgrader", "growth", "MB", "growth":
         table.add_column(column, justify="right")
     for size in sizes:
         first, each = sizes[0], size.processor / size.number
