@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 from rich.text import Text
 
 from grader.bank import find_exercise, load_exercises
@@ -23,8 +22,7 @@ from grader.commands.class_progress import ClassProgress
 from grader.commands.class_summary import print_summary
 from grader.errors import UsageError
 from grader.model import Exercise, Verdict
-from grader.report.layout import coded, make_console, print_text
-from grader.report.text import plain
+from grader.report.layout import make_console, print_text
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -76,12 +74,13 @@ def _grade(wishes: Wishes, ways: Ways, found: Found, store: Store) -> bool:
         workers = _workers(ways, found.exercises)
         try:
             run = prepare(wishes, found, store, workers)
-            _say_what_is_kept(run)
+            if kept := _what_is_kept(run):
+                progress.say(kept)
             progress.begin(len(run.plan.todo))
             grade_class(run, store, workers, count)
         except KeyboardInterrupt:
             progress.close()
-            _say_how_to_resume(wishes, done, store)
+            progress.say(*_how_to_resume(wishes, ways, done, store))
             return False
         finally:
             workers.close()
@@ -110,38 +109,36 @@ def _check_folders(wishes: Wishes) -> None:
 # --- what is said -----------------------------------------------------------------------------------------
 
 
-def _say_what_is_kept(run: Run) -> None:
+def _what_is_kept(run: Run) -> str:
+    """Say how much of an earlier run counts; nothing for a first run."""
     plan = run.plan
     if run.anew:
-        _say(f"Everything is graded again, since results of different versions are not mixed: {run.anew}.")
-    elif plan.kept or plan.changed or plan.outdated:
-        outdated = dict(plan.outdated)
-        parts = [f"{plan.kept} kept"]
-        if new := len(plan.todo) - plan.changed - sum(outdated.values()):
-            parts.append(f"{new} not graded yet")
-        if plan.changed:
-            parts.append(f"{plan.changed} handed in anew")
-        parts += [f"{number} of `{slug}`, whose answer key has changed" for slug, number in outdated.items()]
-        _say(f"Going on with seed {run.seed}: {', '.join(parts)}.")
+        return f"Everything is graded again, since results of different versions are not mixed: {run.anew}."
+    if not (plan.kept or plan.changed or plan.outdated):
+        return ""
+    outdated = dict(plan.outdated)
+    parts = [f"{plan.kept} kept"]
+    if new := len(plan.todo) - plan.changed - sum(outdated.values()):
+        parts.append(f"{new} not graded yet")
+    if plan.changed:
+        parts.append(f"{plan.changed} handed in anew")
+    parts += [f"{number} of `{slug}`, whose answer key has changed" for slug, number in outdated.items()]
+    return f"Going on with seed {run.seed}: {', '.join(parts)}."
 
 
-def _say_how_to_resume(wishes: Wishes, done: int, store: Store) -> None:
-    words = ["grade", "batch", str(wishes.submissions), "--out", str(wishes.out), *_options(wishes), "--resume"]
+def _how_to_resume(wishes: Wishes, ways: Ways, done: int, store: Store) -> tuple[str, str]:
     if store.facts is None:
-        _say("Stopped before anything was graded.")
-        return
-    _say(f"Stopped. What was graded in this run ({done}) is kept in `{wishes.out / RESULTS}`. Go on by:")
-    click.echo(f"  {plain(shlex.join(words))}", err=True)
+        return "Stopped before anything was graded.", ""
+    words = ["grade", "batch", str(wishes.submissions), "--out", str(wishes.out), *_options(wishes, ways), "--resume"]
+    kept = f"Stopped. What was graded in this run ({done}) is kept in `{wishes.out / RESULTS}`. Go on by:"
+    return kept, shlex.join(words)
 
 
-def _options(wishes: Wishes) -> list[str]:
+def _options(wishes: Wishes, ways: Ways) -> list[str]:
     options = [word for slug in wishes.slugs for word in ("--slugs", slug)]
-    options += ["--title", wishes.title] if wishes.title else []
+    options += ["--scheduler", ways.scheduler] if ways.scheduler else []
+    options += ["--feedback", ways.feedback] if ways.feedback != "full" else []
     return options + (["--allow-weak-sandbox"] if wishes.allow_weak_sandbox else [])
-
-
-def _say(text: str) -> None:
-    print_text(make_console(sys.stderr), coded(plain(text)))
 
 
 # --- the end ----------------------------------------------------------------------------------------------

@@ -7,8 +7,10 @@ import time
 from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
-from grader.report.layout import make_console
+from grader.report.layout import coded, make_console, print_text
+from grader.report.text import one_line, plain
 
 EVERY_SECONDS = 30.0  # between two lines in a pipe
 
@@ -49,6 +51,12 @@ class ClassProgress:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def say(self, text: str, command: str = "") -> None:
+        """Print a sentence, above the bar where there is one, and below it a command in one piece, to be copied."""
+        print_text(self._console, coded(plain(text)))
+        if command:
+            self._console.print(Text(f"  {one_line(command)}", "cyan"), soft_wrap=True)
 
     def begin(self, total: int) -> None:
         """Begin to count."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.machinery import SourceFileLoader
 from types import CodeType, ModuleType
+from typing import Any
 
 from grader.errors import AnswerKeyError
 from grader.judge.suite import Variant
 from grader.model import Exercise
 
 _copies = itertools.count()
+_kept: dict[tuple[object, ...], AnswerKey] = {}
 
 
 class AnswerKey:
@@ -21,10 +23,14 @@ class AnswerKey:
 
     Args:
         exercise: The exercise whose folder is loaded, on first use of each part.
+
+    Attributes:
+        observed: What the probe saw of the solution with some variants put in, by their names.
     """
 
     def __init__(self, exercise: Exercise) -> None:
         self.exercise = exercise
+        self.observed: dict[tuple[str, ...], Mapping[str, Any]] = {}
         self._codes: dict[str, CodeType | None] = {}
         self._package = self._new_package()
 
@@ -112,3 +118,18 @@ class AnswerKey:
             where = f"{self.exercise.folder.name}/{part}.py"
             raise AnswerKeyError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
         return module
+
+
+def keep(exercise: Exercise) -> AnswerKey:
+    """Return the exercise's answer key, loaded only once as long as its files stay as they are."""
+    return _kept.setdefault(_state(exercise), AnswerKey(exercise))
+
+
+def find_kept(exercise: Exercise) -> AnswerKey:
+    """Return the answer key that is kept, or one that is not loaded yet."""
+    return _kept.get(_state(exercise)) or AnswerKey(exercise)
+
+
+def _state(exercise: Exercise) -> tuple[object, ...]:
+    files = sorted(exercise.folder.glob("*.py"))
+    return (exercise.folder, *((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files))

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grader.judge.answerkey import AnswerKey
+from grader.judge.answerkey import AnswerKey, keep
 from grader.judge.suite import Variant
-from grader.model import Diagnosis
+from grader.model import Diagnosis, Exercise
 
 MAX_PAIRS = 40  # tried once no single misconception fits; a count, so that two runs with one seed agree
 _SEED = 20_170_612  # the probe's inputs are the same for all, so any fixed number will do
@@ -22,6 +22,27 @@ def observe(key: AnswerKey, impl: Any) -> Mapping[str, Any]:
     torch.default_generator.manual_seed(_SEED)
     seen: Mapping[str, Any] = key.suite.probe(impl)
     return seen
+
+
+def keep_ready(exercise: Exercise) -> None:
+    """Load an answer key and look at its misconceptions now, so that processes forked later find all of it there.
+
+    Raises:
+        AnswerKeyError: If it cannot be loaded; whoever uses it then will raise the same.
+    """
+    key = keep(exercise)
+    _ = key.suite
+    _observed(key, ())
+    for variant in key.variants:
+        if variant.kind == "misconception":
+            _observed(key, (variant.name,))
+
+
+def _observed(key: AnswerKey, names: tuple[str, ...]) -> Mapping[str, Any]:
+    """Return what the probe sees of the solution with some variants put in; the same each time, so looked at once."""
+    if names not in key.observed:
+        key.observed[names] = observe(key, key.build(names) if names else key.solution)
+    return key.observed[names]
 
 
 def diagnose(key: AnswerKey, impl: Any) -> tuple[Diagnosis, ...]:
@@ -38,15 +59,15 @@ def diagnose(key: AnswerKey, impl: Any) -> tuple[Diagnosis, ...]:
         mine = observe(key, impl)
     except Exception:  # a probe may look at an answer of a kind that nobody thought of
         return ()
-    right = observe(key, key.solution)
+    right = _observed(key, ())
     if same(mine, right):
         return ()
     wrong = {variant.name: variant for variant in key.variants if variant.kind == "misconception"}
-    seen = {name: observe(key, key.build([name])) for name in wrong}
+    seen = {name: _observed(key, (name,)) for name in wrong}
     names = [name for name in wrong if same(mine, seen[name])][:1]
     if not names:
         pairs = _pairs(key, list(wrong.values()), mine, right, seen)
-        names = next(([a, b] for a, b in pairs if same(mine, observe(key, key.build([a, b])))), [])
+        names = next(([a, b] for a, b in pairs if same(mine, _observed(key, (a, b)))), [])
     names = names or _closest(mine, right, seen)
     return tuple(Diagnosis(name, wrong[name].message) for name in names)
 

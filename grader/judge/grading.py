@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from grader.errors import SubmissionError
-from grader.judge.answerkey import AnswerKey
+from grader.judge.answerkey import AnswerKey, find_kept
 from grader.judge.candidates import Candidate, CandidateDied, Launcher
 from grader.judge.diagnose import diagnose
 from grader.judge.jobs import GradeJob
@@ -141,7 +141,7 @@ def grade(
     if _is_stub(submission.source, exercise):
         return _not_attempted(exercise, submission.file), ()
     subject = RemoteSubject(launcher, submission)
-    key = AnswerKey(exercise)
+    key = find_kept(exercise)
     try:
         subject.load()
     except (CandidateError, CandidateDied) as error:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import pytest
 import torch
@@ -88,18 +90,41 @@ def run_suite(
         Name of the check → outcome, for every check that the bank promised; one that did not run is ``skipped``.
     """
     plugin = _Plugin(key, subject, seed, on_check, only)
-    _run_pytest(key.exercise.folder, plugin)
+    if _open_sessions:  # once: what a suite leaves behind in a session would meet the next one
+        plugin.run_in(_open_sessions.pop())
+    else:
+        _run_pytest(key.exercise.folder, plugin)
     return {check.name: plugin.outcome(check) for check in key.exercise.checks}
 
 
-def warm_up() -> None:
-    """Let pytest import what it needs for a run, so that processes forked later find it there."""
-    _run_pytest(Path(), _Empty())
+def in_session(serve: Callable[[], object]) -> None:
+    """Call ``serve`` inside of a session of pytest: a process forked there runs its suite without starting one."""
+    _run_pytest(Path(), _Host(serve))
 
 
-class _Empty:
+_open_sessions: list[pytest.Session] = []  # that this process was forked in, or is serving in
+
+
+class _Host:
+    def __init__(self, serve: Callable[[], object]) -> None:
+        self._serve = serve
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        _add_marks(config)
+
     def pytest_collection(self) -> bool:
         return True
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        _open_sessions.append(session)
+        self._serve()
+        _open_sessions.clear()
+        return True
+
+
+def _add_marks(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "visible: the learner may run this check alone")
+    config.addinivalue_line("markers", "points(n): what the check is worth")
 
 
 def _run_pytest(folder: Path, plugin: object) -> None:
@@ -147,8 +172,7 @@ class _Plugin:
     # --- pytest's hooks ----------------------------------------------------------------------------------------------
 
     def pytest_configure(self, config: pytest.Config) -> None:
-        config.addinivalue_line("markers", "visible: the learner may run this check alone")
-        config.addinivalue_line("markers", "points(n): what the check is worth")
+        _add_marks(config)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool:
@@ -160,17 +184,28 @@ class _Plugin:
         session.items = [item for item in items if self._only in (None, item.originalname)]
         return True
 
+    def run_in(self, session: pytest.Session) -> None:
+        """Run the suite in a session that was started for another purpose."""
+        session.config.pluginmanager.register(self)
+        self.pytest_collection(session)
+        items = [item for item in session.items if isinstance(item, pytest.Function)]
+        with suppress(KeyboardInterrupt, pytest.exit.Exception):  # the checks that are left have not run
+            for item, following in itertools.zip_longest(items, items[1:]):
+                self.pytest_runtest_protocol(item, following)
+
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_makereport(self, item: pytest.Function, call: pytest.CallInfo[None]) -> pytest.TestReport:
-        """Write down the outcome; pytest's own report would parse the suite to print a traceback that nobody sees."""
-        error = call.excinfo.value if call.excinfo is not None else None
+    def pytest_runtest_protocol(self, item: pytest.Function, nextitem: pytest.Item | None) -> bool:
+        """Run one check and write down the outcome; pytest's own reports would take longer than the check."""
+        hook = item.ihook
+        error = _error_of(lambda: hook.pytest_runtest_setup(item=item))
+        if error is None:
+            error = _error_of(lambda: hook.pytest_runtest_call(item=item))
+        late = _error_of(lambda: hook.pytest_runtest_teardown(item=item, nextitem=nextitem))
+        error = late if error is None else error
         skipped = isinstance(error, pytest.skip.Exception) or any(item.iter_markers("xfail"))
-        if call.when == "call" or error is not None:
-            self._outcomes.setdefault(item.originalname, []).append(self._judge(error, skipped))
-        if call.when == "teardown":
-            self._on_check(len(self._outcomes))
-        result: Literal["passed", "failed", "skipped"] = "passed" if error is None else "failed"
-        return pytest.TestReport(item.nodeid, item.location, {}, result, None, call.when)  # type: ignore[arg-type]
+        self._outcomes.setdefault(item.originalname, []).append(self._judge(error, skipped))
+        self._on_check(len(self._outcomes))
+        return True
 
     def _judge(self, error: BaseException | None, skipped: bool) -> Outcome:
         """Decide: what the engine saw comes before what the suite concluded."""
@@ -265,6 +300,16 @@ class _Plugin:
     def _generator(self, request: pytest.FixtureRequest, purpose: str) -> torch.Generator:
         seed = seed_of(self._seed, purpose, self._key.exercise.slug, request.node.name)
         return torch.Generator().manual_seed(seed)
+
+
+def _error_of(step: Callable[[], object]) -> BaseException | None:
+    try:
+        step()
+    except (KeyboardInterrupt, pytest.exit.Exception):
+        raise
+    except BaseException as error:  # a skip is no Exception, and SystemExit is a mistake like any other
+        return error
+    return None
 
 
 def _weight(name: str, shape: tuple[int, ...], randn: Callable[..., Tensor]) -> Tensor:

@@ -19,7 +19,9 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -77,38 +79,54 @@ class _ForkServer:
     answers: BinaryIO
     control: socket.socket
     judges: dict[int, _Judge] = field(default_factory=dict)
+    selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    seen: Counter[str] = field(default_factory=Counter)
 
     def serve(self) -> None:
-        """Loop over requests and judges until the command line hangs up; the judges end with this process."""
+        """Serve until the command line hangs up; the judges end with this process.
+
+        What many judges would do again, each for itself, is done here before they are forked, as soon as it keeps
+        nobody waiting for a single result: pytest's session is started after the first one.
+        """
         from grader.judge import grading, plugin  # noqa: F401, PLC0415 (judges inherit them; the zygote must not)
 
         gc.freeze()  # a collection in a judge would copy every page that it touches
         gc.enable()
         send(self.answers, _greeting())
-        selector = selectors.DefaultSelector()
-        selector.register(self.requests, selectors.EVENT_READ, None)
-        warm = False
+        self.selector.register(self.requests, selectors.EVENT_READ, None)
+        if self._loop(once=True):
+            plugin.in_session(self._loop)
+
+    def _loop(self, *, once: bool = False) -> bool:
+        """Loop over requests and judges until the command line hangs up or, with ``once``, a first job is done."""
+        gc.freeze()
         while True:
-            for key, _ in selector.select(timeout=1.0):
+            for key, _ in self.selector.select(timeout=1.0):
                 if key.data is None:
                     try:
                         number, job = receive(self.requests)
                     except EOFError:
-                        return
-                    judge = self._start(number, job)
-                    selector.register(judge.pipe, selectors.EVENT_READ, judge)
-                elif self._hear(key.data):
-                    selector.unregister(key.data.pipe)
-                    key.data.pipe.close()
-                    if not warm:  # only now, so that it keeps nobody waiting for a single result
-                        plugin.warm_up()
-                        gc.freeze()
-                        warm = True
+                        return False
+                    self._start(number, job)
+                elif self._hear(key.data) and once:
+                    return True
             self._stop_late_ones()
 
-    def _start(self, number: int, job: Any) -> _Judge:
+    def _get_ready(self, job: Any) -> None:
+        """Load the answer key that a job needs, the second time that it is asked for."""
+        from grader.judge.diagnose import keep_ready  # noqa: PLC0415
+
+        if isinstance(job, (GradeJob, FileJob)):
+            self.seen[job.exercise.slug] += 1
+            if self.seen[job.exercise.slug] == 2:
+                with suppress(Exception):  # the judge will meet the same, and say so
+                    keep_ready(job.exercise)
+                gc.freeze()
+
+    def _start(self, number: int, job: Any) -> None:
         from grader.judge.candidates import ForkLauncher  # noqa: PLC0415
 
+        self._get_ready(job)
         ours, theirs = Pipe(duplex=False)
         session, zygote_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         socket.send_fds(self.control, [b"open"], [zygote_end.fileno()])
@@ -129,7 +147,7 @@ class _ForkServer:
         session.close()
         judge = _Judge(number, process, ours, time.monotonic() + getattr(job, "seconds", JUDGE_SECONDS))
         self.judges[number] = judge
-        return judge
+        self.selector.register(ours, selectors.EVENT_READ, judge)
 
     def _hear(self, judge: _Judge) -> bool:
         """Pass on one message; say whether it was the last."""
@@ -140,6 +158,8 @@ class _ForkServer:
         send(self.answers, {"number": judge.number, **message})
         if "check" in message:
             return False
+        self.selector.unregister(judge.pipe)
+        judge.pipe.close()
         os.waitpid(judge.process, 0)
         del self.judges[judge.number]
         return True

@@ -201,7 +201,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_results(graded, tmp_path):
 
 def test_ctrl_c_says_how_to_go_on(graded, tmp_path):
     out = tmp_path / "out"
-    process = start(graded[0], "--out", out, "--jobs", "1")
+    process = start(graded[0], "--out", out, "--jobs", "1", "--feedback", "titles")
     wait_for_rows(out, 15, process)
 
     process.send_signal(signal.SIGINT)
@@ -209,7 +209,7 @@ def test_ctrl_c_says_how_to_go_on(graded, tmp_path):
 
     assert process.returncode == 130
     assert "Stopped. What was graded in this run" in errors
-    assert f"grade batch {graded[0]} --out {out} --resume" in errors
+    assert f"grade batch {graded[0]} --out {out} --feedback titles --resume" in " ".join(errors.split())
     assert "Traceback" not in errors
 
 
@@ -372,6 +372,7 @@ def test_a_link_gets_a_sentence_and_no_points(batch, two_students, tmp_path):
     (entry,) = load_class(tmp_path / "out").of("eve")
     assert entry.result.verdict == "error"
     assert entry.result.message == "`double.py` is a link, and only plain files are read. Give the file itself."
+    assert "3 kept." in batch("--resume")[2]
 
 
 def test_slugs_make_the_assignment(batch, two_students, tmp_path):
@@ -408,6 +409,8 @@ def test_results_among_the_submissions_are_refused(batch, two_students):
 def test_a_title_replaces_the_folders_name(batch, two_students, tmp_path):
     batch("--title", "Transformers, spring")
 
+    assert load_class(tmp_path / "out").title == "Transformers, spring"
+    batch("--resume")
     assert load_class(tmp_path / "out").title == "Transformers, spring"
 
 

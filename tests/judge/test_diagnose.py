@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from grader.judge import diagnose as module
-from grader.judge.diagnose import diagnose, observe, same
+from grader.judge.answerkey import find_kept
+from grader.judge.diagnose import diagnose, keep_ready, observe, same
 from grader.judge.proofs import LocalSubject
 
 SOLUTION = '''
@@ -241,3 +242,25 @@ def test_these_are_the_same(a, b):
 def test_these_are_not_the_same(a, b):
     assert not same(a, b)
     assert not same(b, a)
+
+
+# --- ready before it is asked --------------------------------------------------------------------------------------
+
+
+def test_a_key_that_is_kept_ready_has_seen_every_misconception(make_key):
+    exercise = make_key(SUITE, "test_x", solution=SOLUTION, variants=VARIANTS).exercise
+
+    keep_ready(exercise)
+
+    kept = find_kept(exercise)
+    assert find_kept(exercise) is kept
+    assert kept.observed.keys() == {()} | {(v.name,) for v in kept.variants if v.kind == "misconception"}
+
+
+def test_a_key_whose_files_changed_is_loaded_anew(make_key):
+    exercise = make_key(SUITE, "test_x", solution=SOLUTION, variants=VARIANTS).exercise
+    keep_ready(exercise)
+    with (exercise.folder / "variants.py").open("a") as file:
+        file.write("# another line\n")
+
+    assert find_kept(exercise).observed == {}

@@ -9,7 +9,7 @@ from grader.candidate.host import Host
 from grader.errors import AnswerKeyError
 from grader.judge.candidates import CandidateDied
 from grader.judge.grading import MAX_TIMEOUTS, RemoteSubject
-from grader.judge.plugin import NOT_RUN, run_suite, seed_of, warm_up
+from grader.judge.plugin import NOT_RUN, in_session, run_suite, seed_of
 from grader.judge.proofs import LocalSubject
 from grader.judge.session import LocalLink
 from grader.model import CheckVerdict, Submission
@@ -551,7 +551,46 @@ def test_nothing_around_the_suite_has_a_say(make_key, monkeypatch, capfd):
     assert not list(key.exercise.folder.glob(".pytest_cache"))
 
 
-def test_warming_up_runs_nothing_and_says_nothing(capfd):
-    warm_up()
+def test_a_suite_says_the_same_in_a_session_that_is_open_already(make_key):
+    key = make_key(
+        """
+        import pytest
+        @pytest.mark.parametrize("n", [1, 2])
+        def test_a(impl, randn, n): assert impl.double(randn(n)).shape == (n,)
+        def test_b(impl): assert False, "never"
+        def test_c(missing): pass
+        def test_d(impl): raise KeyboardInterrupt
+        def test_e(impl): pass
+        """,
+        "test_a", "test_b", "test_c", "test_d", "test_e",
+    )  # fmt: skip
+    inside = []
+
+    in_session(lambda: inside.extend([run(key), run(key)]))  # the second starts one of its own again
+
+    assert inside == [run(key)] * 2
+    assert verdicts(inside[0]) == {
+        "test_a": PASSED, "test_b": FAILED, "test_c": FAILED, "test_d": SKIPPED, "test_e": SKIPPED
+    }  # fmt: skip
+
+
+def test_a_fixture_that_fails_at_its_end_fails_the_check(make_key):
+    key = make_key(
+        """
+        import pytest
+        @pytest.fixture
+        def strict():
+            yield
+            raise RuntimeError("at the end")
+        def test_a(impl, strict): pass
+        """,
+        "test_a",
+    )
+
+    assert verdicts(run(key)) == {"test_a": FAILED}
+
+
+def test_a_session_that_is_opened_says_nothing(capfd):
+    in_session(lambda: None)
 
     assert capfd.readouterr() == ("", "")

@@ -29,7 +29,7 @@ class Wishes:
         slugs: The assignment's exercises; none for those that somebody answered.
         seed: Seed of the inputs; None for that of the run which is taken up, or a fresh one.
         resume: Whether a run that was stopped is taken up.
-        title: What the class is called; empty for its folder's name.
+        title: What the class is called; empty for that of the run which is taken up, or its folder's name.
         allow_weak_sandbox: Whether a tier below ``full`` will do.
     """
 
@@ -74,7 +74,7 @@ def prepare(wishes: Wishes, found: Found, store: Store, workers: Workers) -> Run
     anew = _why_anew(store, versions)
     suites = {exercise.slug: digest_of_suite(exercise.folder) for exercise in found.exercises}
     plan = make_plan(found, {} if anew else store.known(), suites)
-    title = wishes.title or wishes.submissions.resolve().name
+    title = wishes.title or (store.facts or {}).get("title") or wishes.submissions.resolve().name
     report = ClassReport(
         title, grader.__version__, seed, sandbox, versions, found.exercises, found.students, (), found.notes
     )

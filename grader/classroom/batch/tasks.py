@@ -92,7 +92,7 @@ def make_plan(found: Found, known: Mapping[tuple[str, str], Known], suites: Mapp
         if before is not None and before.file:
             if before.suite != suites[entry.slug]:
                 outdated[entry.slug] = outdated.get(entry.slug, 0) + 1
-            elif before != Known(entry.file, _digest_of(entry), before.suite) or not before.submission:
+            elif before != Known(entry.file, _digest_of(entry), before.suite):
                 changed += 1
             else:
                 kept.append(((entry.student, entry.slug), entry.notes))
