@@ -66,6 +66,7 @@ def _greeting() -> dict[str, Any]:
 @dataclass
 class _Judge:
     number: int
+    job: Any
     process: int
     pipe: Connection
     deadline: float
@@ -113,7 +114,7 @@ class _ForkServer:
             self._stop_late_ones()
 
     def _get_ready(self, job: Any) -> None:
-        """Load the answer key that a job needs, the second time that it is asked for."""
+        """Load the answer key that a job needed, if it was needed twice; now, while nobody waits for a result."""
         from grader.judge.diagnose import keep_ready  # noqa: PLC0415
 
         if isinstance(job, (GradeJob, FileJob)):
@@ -126,7 +127,6 @@ class _ForkServer:
     def _start(self, number: int, job: Any) -> None:
         from grader.judge.candidates import ForkLauncher  # noqa: PLC0415
 
-        self._get_ready(job)
         ours, theirs = Pipe(duplex=False)
         session, zygote_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         socket.send_fds(self.control, [b"open"], [zygote_end.fileno()])
@@ -145,7 +145,7 @@ class _ForkServer:
                 os._exit(0)
         theirs.close()
         session.close()
-        judge = _Judge(number, process, ours, time.monotonic() + getattr(job, "seconds", JUDGE_SECONDS))
+        judge = _Judge(number, job, process, ours, time.monotonic() + getattr(job, "seconds", JUDGE_SECONDS))
         self.judges[number] = judge
         self.selector.register(ours, selectors.EVENT_READ, judge)
 
@@ -162,6 +162,7 @@ class _ForkServer:
         judge.pipe.close()
         os.waitpid(judge.process, 0)
         del self.judges[judge.number]
+        self._get_ready(judge.job)
         return True
 
     def _stop_late_ones(self) -> None:
