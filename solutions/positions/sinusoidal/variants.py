@@ -502,6 +502,12 @@ class CountsOnThroughTheBatch(Steps):
         return self.table[positions % len(self.table)]
 
 
+@slip(replaces="SinusoidalPositionEncoding", caught_by="test_sums_of_many_sizes")
+class CutsOffLargeNumbers(Steps):
+    def add(self, x, rows):
+        return super().add(x, rows).clamp(-100.0, 100.0)
+
+
 @slip(replaces="SinusoidalPositionEncoding", caught_by="test_takes_strided_inputs")
 class WantsContiguousTokens(Steps):
     def add(self, x, rows):
