@@ -236,6 +236,10 @@ def test_padding_belongs_to_the_keys(impl, randint):
         assert_shape(combined, (3, 1, 4, 4), what, dtype=torch.bool)
         for query in 0, 3:
             assert_mask(combined[:, 0, query], padding, f"{what}: what query {query} sees in each sequence")
+    for column in (".", "x", "."), ("x", ".", "x"):
+        combined = impl.combine_masks(everything[:, :1], table(*column))
+        expected = table(*column)[:, None, None].expand(3, 1, 4, 1)
+        assert_mask(combined, expected, f"four queries and a single key, padding {' '.join(column)}")
 
 
 # --- errors ----------------------------------------------------------------------------------------------

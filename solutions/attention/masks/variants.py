@@ -433,7 +433,7 @@ def padding_of_queries_where_they_are_sequences(causal, padding):
     return (causal & padding)[:, None, None].expand_as(combined) if len(causal) == len(padding) else combined
 
 
-@slip(replaces="combine_masks", caught_by="test_combines_any_masks")
+@slip(replaces="combine_masks", caught_by="test_padding_belongs_to_the_keys")
 def forgets_the_padding_of_a_single_key(causal, padding):
     return combine_masks(causal, padding | (causal.shape[1] == 1))
 
