@@ -273,8 +273,8 @@ def test_matches_plain_causal_attention(impl, randn, rng):
         B, H, T, K, block_size = (rng.choice((1, 2, 3, 5, 7)) for _ in range(5))
         sizes.append((B, H, T, T + rng.randint(0, 6), K, block_size))
     for B, H, T, S, K, block_size in sizes:
-        q, v = randn(B, T, H, K).transpose(1, 2), randn(B, H, S, 2 * K)[..., ::2]
-        k = randn(B, H, K, S).mT
+        q, k = randn(B, H, T, 2 * K)[..., ::2], randn(B, S, H, K).transpose(1, 2)
+        v = randn(S, K, B, H).permute(2, 3, 0, 1)
 
         sizes = f"B = {B}, H = {H}, T = {T}, S = {S}, K = {K}, block_size {block_size}, causal"
         assert_same(impl, (3.0 * q, k, v), block_size, True, sizes)

@@ -485,6 +485,13 @@ def detaches_what_is_remembered(q, k, v, block_size, causal=False):
     return in_blocks(q, k, v, block_size, causal, merge=bent)
 
 
+@slip(replaces="flash_attention", caught_by="test_matches_plain_causal_attention")
+def views_heads_as_items(q, k, v, block_size, causal=False):
+    (B, H, S, K), T = k.shape, q.shape[2]
+    q, k, v = q.reshape(B * H, 1, T, K), k.view(B * H, 1, S, K), v.reshape(B * H, 1, S, K)
+    return in_blocks(q, k, v, block_size, causal).view(B, H, T, K)
+
+
 @slip(replaces="flash_attention", caught_by="test_gradients")
 def detaches_a_single_query(q, k, v, block_size, causal=False):
     return in_blocks(q.detach() if q.shape[2] == 1 else q, k, v, block_size, causal)
