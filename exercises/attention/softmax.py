@@ -18,9 +18,9 @@ Rules:
 - Results have the dtype (float32, float64 or bfloat16) and the device of x. Compute in that dtype or in a more precise
   one.
 - Any number of dimensions from 1 on, any sizes, any strides: a transposed or sliced x is an x like any other. A slice
-  of a single number gets the weight 1.
-- Gradients flow to x and are those of the formula. Where single numbers of a slice are -inf, their gradient is 0 and
-  nothing is NaN.
+  of a single number gets the weight 1, or 0 if that number is -inf.
+- Gradients flow to x in every dtype and are those of the formula. Where single numbers of a slice are -inf, their
+  gradient is 0 and nothing is NaN. The weights are the same whether gradients are asked for or not.
 - x is never modified. A call is right whatever was called before, with another shape, dim or dtype.
 - No loop over slices or over the numbers of a slice: the number of tensor operations does not grow with the sizes.
 - Not allowed is what PyTorch has ready: every built-in softmax, log-softmax and softmin (as a function, a method, a

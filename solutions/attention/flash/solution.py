@@ -16,14 +16,16 @@ Rules:
 - Whether you cut only the keys into blocks or the queries too is up to you.
 - causal=True: the last query stands at the last key, so query i (from 0) may attend to the keys 0 to i + S - T.
 - For block_size < min(T, S) and K < S no operation returns a tensor of T * S elements or more, masks and views
-  included. (This is checked with B = H = 1, and with T and S much larger than K.)
-- Scores of 10 000 and -10 000 give right results, and no NaN.
+  included, in any dtype and whether gradients are asked for or not. (This is checked with B = H = 1, and with T and S
+  much larger than K. The backward pass is not looked at.)
+- Scores of 20 000 and -20 000 give right results, and no NaN.
 - bfloat16 inputs are accumulated in float32: the three things that are remembered are float32, whatever the inputs are,
   and float64 for float64 inputs. The result has the dtype of q.
 - A Python loop over blocks is fine, over heads too. A loop over the batch is not: the number of tensor operations does
   not grow with B.
 - Any B, H, T, S, K and strides, and other sizes in each call. The code runs on the device of its inputs.
-- Gradients reach q, k and v. Inputs are not modified.
+- Gradients reach q, k and v in every dtype, also where one tensor is all three. Inputs are not modified.
+- Arguments keep the names that they have below: callers may pass them by name.
 - Not allowed: F.scaled_dot_product_attention, nn.MultiheadAttention, F.multi_head_attention_forward, nn.Transformer*,
   the operators below them, and other libraries' attention. All else of PyTorch is allowed, softmax and logsumexp of a
   block included.

@@ -318,6 +318,31 @@ def builds_all_scores(q, k, v, block_size, causal=False):
 
 
 @slip(replaces="flash_attention", caught_by="test_never_holds_all_scores")
+def builds_all_scores_in_bfloat16(q, k, v, block_size, causal=False):
+    checked(block_size)
+    small = q.dtype == torch.bfloat16
+    return whole(q, k, v, causal) if small else in_blocks(q, k, v, block_size, causal)
+
+
+@slip(replaces="flash_attention", caught_by="test_never_holds_all_scores")
+def builds_all_scores_instead_of_small_blocks(q, k, v, block_size, causal=False):
+    checked(block_size)
+    return whole(q, k, v, causal) if block_size < 5 else in_blocks(q, k, v, block_size, causal)
+
+
+@slip(replaces="flash_attention", caught_by="test_never_holds_all_scores")
+def builds_all_scores_where_a_gradient_is_required(q, k, v, block_size, causal=False):
+    checked(block_size)
+    return whole(q, k, v, causal) if q.requires_grad else in_blocks(q, k, v, block_size, causal)
+
+
+@slip(replaces="flash_attention", caught_by="test_never_holds_all_scores")
+def builds_all_scores_without_gradients(q, k, v, block_size, causal=False):
+    checked(block_size)
+    return in_blocks(q, k, v, block_size, causal) if torch.is_grad_enabled() else whole(q, k, v, causal)
+
+
+@slip(replaces="flash_attention", caught_by="test_never_holds_all_scores")
 def builds_the_whole_mask(q, k, v, block_size, causal=False):
     T, S = q.shape[-2], k.shape[-2]
     hidden = ~torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
@@ -460,10 +485,74 @@ def detaches_what_is_remembered(q, k, v, block_size, causal=False):
     return in_blocks(q, k, v, block_size, causal, merge=bent)
 
 
+@slip(replaces="flash_attention", caught_by="test_matches_plain_causal_attention")
+def views_heads_as_items(q, k, v, block_size, causal=False):
+    (B, H, S, K), T = k.shape, q.shape[2]
+    q, k, v = q.reshape(B * H, 1, T, K), k.view(B * H, 1, S, K), v.reshape(B * H, 1, S, K)
+    return in_blocks(q, k, v, block_size, causal).view(B, H, T, K)
+
+
+@slip(replaces="flash_attention", caught_by="test_gradients")
+def detaches_a_single_query(q, k, v, block_size, causal=False):
+    return in_blocks(q.detach() if q.shape[2] == 1 else q, k, v, block_size, causal)
+
+
+@slip(replaces="flash_attention", caught_by="test_gradients")
+def detaches_a_single_value(q, k, v, block_size, causal=False):
+    return in_blocks(q, k, v.detach() if v.shape[2] == 1 else v, block_size, causal)
+
+
+@slip(replaces="flash_attention", caught_by="test_gradients_of_one_tensor_and_in_bfloat16")
+def detaches_keys_that_are_the_values(q, k, v, block_size, causal=False):
+    return in_blocks(q, k.detach() if k is v else k, v, block_size, causal)
+
+
+@slip(replaces="flash_attention", caught_by="test_gradients_of_one_tensor_and_in_bfloat16")
+def detaches_values_in_bfloat16(q, k, v, block_size, causal=False):
+    return in_blocks(q, k, v.detach() if v.dtype == torch.bfloat16 else v, block_size, causal)
+
+
+@slip(replaces="flash_attention", caught_by="test_the_same_without_gradients")
+def never_causal_without_gradients(q, k, v, block_size, causal=False):
+    return in_blocks(q, k, v, block_size, causal and torch.is_grad_enabled())
+
+
+@slip(replaces="flash_attention", caught_by="test_takes_arguments_by_name")
+def other_names(query, key, value, size, causal=False):
+    return in_blocks(query, key, value, size, causal)
+
+
+@slip(replaces="flash_attention", caught_by="test_matches_plain_attention")
+def heads_for_tokens_where_both_are_as_many(q, k, v, block_size, causal=False):
+    if q.shape[1] == q.shape[2] == k.shape[2]:
+        return in_blocks(*(x.transpose(1, 2) for x in (q, k, v)), block_size, causal).transpose(1, 2)
+    return in_blocks(q, k, v, block_size, causal)
+
+
+@slip(replaces="flash_attention", caught_by="test_matches_plain_attention")
+def keys_turned_over_where_they_are_square(q, k, v, block_size, causal=False):
+    return in_blocks(q, k.mT if q.shape[2:] == k.mT.shape[2:] else k, v, block_size, causal)
+
+
+@slip(replaces="flash_attention", caught_by="test_matches_plain_attention")
+def items_for_tokens_where_both_are_as_many(q, k, v, block_size, causal=False):
+    if q.shape[0] == q.shape[2] == k.shape[2]:
+        return in_blocks(*(x.transpose(0, 2) for x in (q, k, v)), block_size, causal).transpose(0, 2)
+    return in_blocks(q, k, v, block_size, causal)
+
+
 @slip(replaces="flash_attention", caught_by="test_gradients")
 def without_gradients(q, k, v, block_size, causal=False):
     with torch.no_grad():
         return in_blocks(q, k, v, block_size, causal)
+
+
+@slip(replaces="flash_attention", caught_by="test_no_loop_over_the_batch")
+def item_by_item_where_causal(q, k, v, block_size, causal=False):
+    if not causal or block_size > 5:
+        return in_blocks(q, k, v, block_size, causal)
+    items = [in_blocks(q[b : b + 1], k[b : b + 1], v[b : b + 1], block_size, True) for b in range(len(q))]
+    return torch.cat(items)
 
 
 @slip(replaces="flash_attention", caught_by="test_no_loop_over_the_batch")
@@ -512,6 +601,11 @@ def numbers_the_keys_on_the_cpu(q, k, v, block_size, causal=False):
 @slip(replaces="flash_attention", caught_by="test_errors")
 def one_block_instead_of_an_error(q, k, v, block_size, causal=False):
     return in_blocks(q, k, v, block_size if block_size > 0 else k.shape[-2], causal)
+
+
+@slip(replaces="flash_attention", caught_by="test_every_block_size_gives_the_same")
+def refuses_huge_blocks(q, k, v, block_size, causal=False):
+    return in_blocks(q, k, v, block_size if block_size < 1000 else 0, causal)
 
 
 @slip(replaces="flash_attention", caught_by="test_errors")

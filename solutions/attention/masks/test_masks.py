@@ -199,7 +199,7 @@ def test_lengths_at_the_limits(impl):
 def test_padding_of_any_lengths(impl, randint, rng):
     """random lengths, int64 and int32, one sequence and many, lengths that are strided"""
     for _ in range(2):
-        for B, max_len in (1, 5), (4, 4), (6, 3), (3, 300), (rng.randint(2, 9), rng.randint(2, 9)):
+        for B, max_len in (1, 5), (4, 4), (6, 3), (3, 300), (2, 5000), (rng.randint(2, 9), rng.randint(2, 9)):
             lengths = randint(0, max_len + 1, (B,))
             what = f"padding_mask of {B} lengths up to {max_len}"
             assert_padding(impl.padding_mask(lengths, max_len), lengths, max_len, what)
@@ -214,8 +214,9 @@ def test_padding_of_any_lengths(impl, randint, rng):
 
 def test_combines_any_masks(impl, reference, randint, rng):
     """random masks of any size, T and S different, one sequence and many, strided ones"""
+    sizes = [(1, 1, 2), (2, 3, 3), (3, 3, 3), (5, 1, 4), (2, 7, 5), (3, 3, 5), (5, 3, 5), (3, 4, 1)]
     for _ in range(2):
-        for B, T, S in (1, 1, 2), (2, 3, 3), (3, 3, 3), (5, 1, 4), (2, 7, 5), [rng.randint(2, 6) for _ in range(3)]:
+        for B, T, S in (*sizes, [rng.randint(2, 6) for _ in range(3)]):
             causal, padding = some_mask(randint, T, S), some_mask(randint, B, S)
             what = f"combine_masks of shapes {(T, S)} and {(B, S)}"
             assert_mask(impl.combine_masks(causal, padding), reference.combine_masks(causal, padding), what)
@@ -235,6 +236,10 @@ def test_padding_belongs_to_the_keys(impl, randint):
         assert_shape(combined, (3, 1, 4, 4), what, dtype=torch.bool)
         for query in 0, 3:
             assert_mask(combined[:, 0, query], padding, f"{what}: what query {query} sees in each sequence")
+    for column in (".", "x", "."), ("x", ".", "x"):
+        combined = impl.combine_masks(everything[:, :1], table(*column))
+        expected = table(*column)[:, None, None].expand(3, 1, 4, 1)
+        assert_mask(combined, expected, f"four queries and a single key, padding {' '.join(column)}")
 
 
 # --- errors ----------------------------------------------------------------------------------------------
@@ -295,6 +300,33 @@ def test_leaves_the_inputs_alone(impl, randint):
     assert_combined_answers(impl, randint)
 
 
+def test_the_same_without_gradients(impl, reference, randint):
+    """the masks are the same under torch.no_grad()"""
+    for _ in range(2):
+        lengths, causal, padding = randint(0, 6, (3,)), some_mask(randint, 4, 5), some_mask(randint, 3, 5)
+        with torch.no_grad():
+            masks = impl.causal_mask(4, 6), impl.padding_mask(lengths, 5), impl.combine_masks(causal, padding)
+
+        assert_mask(masks[0], reference.causal_mask(4, 6), "causal_mask(4, 6) under torch.no_grad()")
+        assert_padding(masks[1], lengths, 5, f"padding_mask of lengths {lengths.tolist()} to 5 under torch.no_grad()")
+        assert_mask(masks[2], reference.combine_masks(causal, padding), "combine_masks under torch.no_grad()")
+
+
+def test_takes_arguments_by_name(impl, reference, randint):
+    """arguments may be given by name: len_q, len_k, lengths, max_len, causal, padding"""
+    for _ in range(2):
+        lengths, causal, padding = randint(0, 6, (3,)), some_mask(randint, 4, 5), some_mask(randint, 3, 5)
+        masks = (
+            impl.causal_mask(len_k=6, len_q=4),
+            impl.padding_mask(max_len=5, lengths=lengths),
+            impl.combine_masks(padding=padding, causal=causal),
+        )
+
+        assert_mask(masks[0], reference.causal_mask(4, 6), "causal_mask(len_k=6, len_q=4)")
+        assert_padding(masks[1], lengths, 5, f"padding_mask(max_len=5, lengths={lengths.tolist()})")
+        assert_mask(masks[2], reference.combine_masks(causal, padding), "combine_masks(padding=..., causal=...)")
+
+
 def test_no_loop(impl, randint):
     """the number of tensor operations does not grow with the tokens or the sequences"""
     lengths, three = randint(0, 41, (40,)), torch.tensor([3, 0, 2])
@@ -318,11 +350,14 @@ def test_follows_the_device(impl, randint):
 
     for _ in range(2):
         assert_causal_answers(impl)
+        assert_padding_answers(impl)
         assert_combined_answers(impl, randint)
         with impl.default_device("meta"):
             what = "causal_mask, where the default device is 'meta'"
             assert_follows_device(impl, lambda: impl.causal_mask(3, 5), what)
             assert_follows_device(impl, lambda: impl.causal_mask(3), what)
+            what = "padding_mask of lengths on the CPU, where the default device is 'meta'"
+            assert_follows_device(impl, lambda: impl.padding_mask(torch.tensor([1, 4]), 5), what, "cpu")
         assert_follows_device(impl, lambda: impl.combine_masks(*far), "combine_masks of masks on the meta device")
     place = assert_shape(impl.causal_mask(3, 5), (3, 5), "causal_mask(3, 5)", dtype=torch.bool).device.type
     if place != "cpu":

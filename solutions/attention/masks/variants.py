@@ -428,6 +428,45 @@ def wants_contiguous_masks(causal, padding):
 
 
 @slip(replaces="combine_masks", caught_by="test_combines_any_masks")
+def padding_of_queries_where_they_are_sequences(causal, padding):
+    combined = combine_masks(causal, padding)
+    return (causal & padding)[:, None, None].expand_as(combined) if len(causal) == len(padding) else combined
+
+
+@slip(replaces="combine_masks", caught_by="test_padding_belongs_to_the_keys")
+def forgets_the_padding_of_a_single_key(causal, padding):
+    return combine_masks(causal, padding | (causal.shape[1] == 1))
+
+
+@slip(replaces="combine_masks", caught_by="test_the_same_without_gradients")
+def turned_over_without_gradients(causal, padding):
+    combined = combine_masks(causal, padding)
+    return combined if torch.is_grad_enabled() else ~combined
+
+
+@slip(replaces="combine_masks", caught_by="test_takes_arguments_by_name")
+def other_names_of_both(mask, real):
+    return combine_masks(mask, real)
+
+
+@slip(replaces="padding_mask", caught_by="test_takes_arguments_by_name")
+def other_names_of_lengths(sizes, width):
+    return padding_mask(sizes, width)
+
+
+@slip(replaces="padding_mask", caught_by="test_padding_of_any_lengths")
+def counts_in_float16(lengths, max_len):
+    must_fit(lengths, max_len)
+    return torch.arange(max_len, device=lengths.device).half() < lengths[:, None].half()
+
+
+@slip(replaces="padding_mask", caught_by="test_follows_the_device")
+def places_on_the_default_device(lengths, max_len):
+    must_fit(lengths, max_len)
+    return torch.arange(max_len) < lengths[:, None].to(torch.get_default_device())
+
+
+@slip(replaces="combine_masks", caught_by="test_combines_any_masks")
 def padding_of_the_first_sequence(causal, padding):
     return combine_masks(causal, padding[:1]).expand(len(padding), -1, -1, -1)
 

@@ -224,6 +224,10 @@ def test_a_slice_of_minus_infinity_alone(impl):
             what = f"[-inf, -inf] beside [0, ln {odds:g}]"
             assert_close(rows, by_hand, f"{what}, as rows")
             assert_close(columns, by_hand.T, f"{what}, as columns")
+            for dim in 0, 1, -1:
+                single = impl.softmax(torch.tensor([[-INF]], dtype=dtype), dim)
+                zero = torch.zeros(1, 1, dtype=dtype)
+                assert_close(single, zero, f"[[-inf]], dim = {dim}: the weight of -inf alone", tolerance=0.0)
             for got in rows[empty], columns[:, empty], alone:
                 assert_close(got, torch.zeros(2, dtype=dtype), f"{what}: the weights of -inf alone", tolerance=0.0)
 
@@ -291,6 +295,43 @@ def test_gradient(impl, reference, randn, randint):
             assert_close(out, expected, weights, dtype=dtype, tolerance=tolerance)
             cotangent = randn(rows, columns, dtype=dtype)
             assert_gradients_match(out, {"x": x}, expected, {"x": wide}, cotangent, what, tolerance=tolerance)
+
+
+def test_gradient_of_other_shapes_and_dtypes(impl, reference, randn, randint):
+    """the gradient of x with one dimension and with three, of single numbers, and in bfloat16"""
+    calls = [((6,), 0, torch.float32), ((2, 3, 4), 1, torch.float32), ((2, 3, 4), -1, torch.float64)]
+    calls += [((3, 1), 1, torch.float32), ((4, 5), 1, torch.bfloat16), ((6,), 0, torch.bfloat16)]
+
+    for shape, dim, dtype in calls:
+        x = eighths(randint, *shape).to(dtype).requires_grad_()
+        wide = x.detach().double().requires_grad_()
+        out, expected = impl.softmax(x, dim), reference.softmax(wide, dim)
+
+        what = f"an x of shape {shape} in {str(dtype).removeprefix('torch.')}, dim = {dim}"
+        assert_close(out, expected, f"{what}: the weights", dtype=dtype)
+        tolerance, cotangent = 0.05 if dtype == torch.bfloat16 else None, randn(*shape, dtype=dtype)
+        leaves, true_leaves = {"x": x}, {"x": wide}
+        assert_gradients_match(
+            out, leaves, expected, true_leaves, cotangent, f"{what}: the gradient", tolerance=tolerance
+        )
+
+
+def test_the_same_without_gradients(impl, reference, randint):
+    """the weights are the same for an x that requires a gradient, for any other, and under torch.no_grad()"""
+    for dtype in (*PRECISE, torch.bfloat16):
+        for kind in "an x that requires a gradient", "any other x", "any x under torch.no_grad()":
+            x = eighths(randint, 4, 6).to(dtype)
+            x[1] = 1e4
+            x[1, 3] = -1e4
+            x[2, ::2] = -INF
+            x[3] = -INF
+            x.requires_grad_("requires" in kind)
+            with torch.set_grad_enabled("no_grad" not in kind):
+                out = impl.softmax(x, 1)
+
+            what = f"{kind} in {str(dtype).removeprefix('torch.')}, slices of about 1, of 10000, with -inf and of -inf"
+            expected = reference.softmax(x.detach().double(), 1)
+            assert_close(out, expected, what, dtype=dtype, tolerance=COARSE.get(dtype))
 
 
 # --- good manners ----------------------------------------------------------------------------------------

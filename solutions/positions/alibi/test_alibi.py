@@ -97,7 +97,7 @@ def test_slopes_between_powers_of_two(impl):
 
 def test_slopes_of_every_number_of_heads(impl, reference):
     """the slopes agree with the reference for all numbers of heads up to 40, and some large ones"""
-    for n_heads in (*range(1, 41), 63, 64, 65, 71, 112, 128):
+    for n_heads in (*range(1, 41), 63, 64, 65, 71, 112, 128, 200):
         assert_close(impl.alibi_slopes(n_heads), reference.alibi_slopes(n_heads), f"alibi_slopes({n_heads})")
 
 
@@ -171,13 +171,16 @@ def test_only_the_distance_counts(impl):
 @pytest.mark.points(2)
 def test_matches_the_reference_on_many_sizes(impl, reference, rng):
     """the numbers agree with the reference for odd sizes, sizes of 1, and long texts"""
-    sizes = [(1, 1, 1), (3, 1, 1), (1, 1, 5), (6, 5, 5), (20, 2, 3), (2, 2, 3000)]
+    sizes = [(1, 1, 1), (3, 1, 1), (1, 1, 5), (5, 5, 5), (6, 3, 6), (3, 3, 7), (4, 2, 4), (20, 2, 3), (8, 2, 3000)]
     for _ in range(5):
         len_q = rng.randint(1, 9)
         sizes.append((rng.randint(1, 24), len_q, len_q + rng.randint(0, 9)))
 
     for size in sizes:
         assert_close(impl.alibi_bias(*size), reference.alibi_bias(*size), f"alibi_bias{size}")
+        with torch.no_grad():
+            what = f"alibi_bias{size} under torch.no_grad()"
+            assert_close(impl.alibi_bias(*size), reference.alibi_bias(*size), what)
 
 
 # --- repeated calls, loops, devices, errors --------------------------------------------------------------
@@ -196,6 +199,16 @@ def test_repeated_calls_stay_right(impl, reference):
         assert_close(bias, expected, f"alibi_bias({n_heads}, {len_q}, {len_k}) {what}", hint=hint)
 
 
+def test_takes_arguments_by_name(impl, reference):
+    """counts may be given by name: n_heads, len_q, len_k"""
+    for n_heads, len_q, len_k in (2, 3, 5), (4, 1, 6):
+        bias = numbers(impl.alibi_bias(len_k=len_k, len_q=len_q, n_heads=n_heads), (n_heads, len_q, len_k), "the bias")
+        what = f"n_heads = {n_heads}, len_q = {len_q}, len_k = {len_k} by name: the bias"
+        assert_close(bias, bias_of(impl, n_heads, len_q, len_k), f"{what}, and without names")
+        slopes = numbers(impl.alibi_slopes(n_heads=n_heads), (n_heads,), f"alibi_slopes(n_heads={n_heads})")
+        assert_close(slopes, slopes_of(impl, n_heads), f"alibi_slopes({n_heads}) by name, and without")
+
+
 def test_takes_all_tokens_at_once(impl):
     """there is no loop over queries or keys"""
     bias_of(impl, 2, 40, 40)
@@ -209,7 +222,7 @@ def test_follows_the_default_device(impl):
     before = slopes_of(impl, 6), bias_of(impl, 6, 3, 5)
 
     calls = {"alibi_slopes(6)": lambda: impl.alibi_slopes(6), "alibi_bias(6, 3, 5)": lambda: impl.alibi_bias(6, 3, 5)}
-    for what, call in calls.items():
+    for what, call in (*calls.items(), ("alibi_bias(1, 1, 4)", lambda: impl.alibi_bias(1, 1, 4))):
         assert_follows_default_device(impl, call, what)
     for (what, call), old in zip(calls.items(), before, strict=True):
         result = call()
@@ -226,7 +239,7 @@ def test_refuses_counts_below_one(impl):
     for n_heads in 0, -1, -8:
         what = f"alibi_slopes({n_heads})"
         assert_rejects(lambda n=n_heads: impl.alibi_slopes(n), what, good=lambda: slopes_of(impl, 2))
-    for counts in (0, 2, 2), (-1, 2, 2), (1, 0, 2), (1, -1, 2), (1, 0, 0), (2, -3, -1):
+    for counts in (0, 2, 2), (-1, 2, 2), (1, 0, 2), (1, -1, 2), (1, 0, 0), (2, -3, -1), (1, 1, 0), (1, 2, -1):
         what = f"alibi_bias{counts}"
         assert_rejects(lambda c=counts: impl.alibi_bias(*c), what, good=lambda: bias_of(impl, 1, 1, 2))
 

@@ -370,6 +370,44 @@ def mask_on_the_cpu(n_heads, len_q, len_k):
 
 
 @slip(replaces="alibi_bias", caught_by="test_refuses_counts_below_one")
+def empty_without_keys(n_heads, len_q, len_k):
+    return alibi_bias(n_heads, len_q, len_q)[..., :0] if len_k < 1 <= len_q else alibi_bias(n_heads, len_q, len_k)
+
+
+@slip(replaces="alibi_bias", caught_by="test_matches_the_reference_on_many_sizes")
+def heads_backwards_where_they_are_keys(n_heads, len_q, len_k):
+    bias = alibi_bias(n_heads, len_q, len_k)
+    return bias.flip(0) if n_heads == len_k else bias
+
+
+@slip(replaces="alibi_bias", caught_by="test_matches_the_reference_on_many_sizes")
+def ends_at_minus_a_thousand(n_heads, len_q, len_k):
+    bias = alibi_bias(n_heads, len_q, len_k)
+    return torch.where(bias.isinf(), bias, bias.clamp(min=-1000.0))
+
+
+@slip(replaces="alibi_bias", caught_by="test_matches_the_reference_on_many_sizes")
+def another_bias_without_gradients(n_heads, len_q, len_k):
+    return alibi_bias(n_heads, len_q, len_k) * (1.0 if torch.is_grad_enabled() else 2.0)
+
+
+@slip(replaces="alibi_bias", caught_by="test_follows_the_default_device")
+def a_single_query_on_the_cpu(n_heads, len_q, len_k):
+    bias = alibi_bias(n_heads, len_q, len_k)
+    return bias.cpu() if len_q == 1 else bias
+
+
+@slip(replaces="alibi_bias", caught_by="test_takes_arguments_by_name")
+def other_names(heads, queries, keys):
+    return alibi_bias(heads, queries, keys)
+
+
+@slip(replaces="alibi_slopes", caught_by="test_takes_arguments_by_name")
+def another_name(heads):
+    return alibi_slopes(heads)
+
+
+@slip(replaces="alibi_bias", caught_by="test_refuses_counts_below_one")
 def empty_without_queries(n_heads, len_q, len_k):
     if len_q == 0 and len_k > 0:
         return torch.empty(len(alibi_slopes(n_heads)), 0, len_k)

@@ -136,6 +136,11 @@ def test_initial_mean_and_spread(impl):
             raise CheckFailure(f"{what} should have a standard deviation of 0.02, but it is {std:.5f}.")
         if abs(mean) > 0.02 * 6 / math.sqrt(n):
             raise CheckFailure(f"{what} should have mean 0, but it is {mean:.5f}.")
+    together = torch.stack([drawn(impl, 9, 12) for _ in range(60)])
+    std = 0.02 * float(together.std())
+    if abs(std - 0.02) > 0.02 * 6 / math.sqrt(2 * together.numel()):
+        what = "the initial values of 60 modules with max_len = 9, D = 12"
+        raise CheckFailure(f"{what} should have a standard deviation of 0.02, but it is {std:.5f}.")
 
 
 @pytest.mark.visible
@@ -187,6 +192,22 @@ def test_tokens_stay_as_they_are(impl, randn):
         assert_close(second, first, f"{mode}: what is added to one x and to another")
 
 
+def test_the_mode_changes_nothing(impl, randn):
+    """the same rows are added in training and in evaluation, with gradients and without"""
+    module = make(impl, randn(6, 5))
+
+    for B, T in (1, 6), (3, 1), (2, 4):
+        expected = rows_added(module, randn(B, T, 5), f"the result in evaluation for B = {B}, T = {T}")
+        for mode in "training", "evaluation":
+            module.train(mode == "training")
+            for kind in "an x that requires a gradient", "any other x", "any x under torch.no_grad()":
+                x, what = randn(B, T, 5).requires_grad_("requires" in kind), f"the result in {mode} for {kind}"
+                with torch.set_grad_enabled("no_grad" not in kind):
+                    added = rows_added(module, x, what)
+
+                assert_close(added, expected, f"B = {B}, T = {T}, {what}, less x, and the same in evaluation")
+
+
 @pytest.mark.visible
 def test_every_item_gets_the_same_rows(impl, randn):
     """every item of the batch gets the same rows, and each token another one, for any batch size"""
@@ -219,10 +240,12 @@ def test_matches_on_many_sizes(impl, randn, rng):
     sizes += [(rng.randint(1, 6), rng.randint(2, 9), rng.randint(2, 17), rng.randint(9, 20)) for _ in range(5)]
 
     for B, T, D, max_len in sizes:
-        table, x = randn(max_len, D), randn(B, T, D)
-        out = make(impl, table)(x)
-
-        assert_sum(out, x, table[:T], f"B = {B}, T = {T}, D = {D}, max_len = {max_len}")
+        table = randn(max_len, D)
+        module = make(impl, table)
+        for scale in 1.0, 1000.0:
+            x = scale * randn(B, T, D)
+            what = f"B = {B}, T = {T}, D = {D}, max_len = {max_len}, numbers of about {scale:g} in x"
+            assert_sum(module(x), x, table[:T], what)
 
 
 def test_takes_strided_inputs(impl, randn):
@@ -311,19 +334,21 @@ def test_rows_beyond_the_text_get_no_gradient(impl, randn):
 
 @pytest.mark.points(2)
 def test_gradients_match(impl, randn):
-    """the gradients of x and of the table in either mode, also the second time and after other sizes"""
+    """the gradients of x and of the table in either mode and every dtype, also the second time and after other sizes"""
     table = randn(8, 5)
 
-    for dtype in torch.float32, torch.float64:
-        module = make(impl, table).to(dtype).train(dtype == torch.float64)
+    for dtype in torch.float32, torch.float64, torch.bfloat16:
+        module = make(impl, table).to(dtype)
         mine = table_of(module, 8, 5)
-        for B, T in (2, 5), (2, 5), (1, 8), (4, 1):
+        for B, T, training in (2, 5, False), (2, 5, True), (1, 8, dtype == torch.float64), (4, 1, True):
+            module.train(training)
             x, cotangent = randn(B, T, 5, dtype=dtype).requires_grad_(), randn(B, T, 5, dtype=dtype)
             true_x, true_table = x.detach().double().requires_grad_(), table.double().requires_grad_()
             out = assert_shape(module(x), x.shape, f"the result for B = {B}, T = {T}", dtype=dtype)
 
             leaves, true_leaves = {"x": x, "the table": mine}, {"x": true_x, "the table": true_table}
-            expected, what = true_x + true_table[:T], f"B = {B}, T = {T}: the gradient"
+            expected = true_x + true_table[:T]
+            what = f"B = {B}, T = {T} in {str(dtype).removeprefix('torch.')}: the gradient"
             assert_gradients_match(out, leaves, expected, true_leaves, cotangent, what)
 
 
@@ -351,17 +376,29 @@ def test_repeated_calls_stay_right(impl, randn):
     tables = [randn(5, 6), randn(5, 6), randn(9, 3)]
     modules = [make(impl, table) for table in tables]
 
-    for dtype in torch.float64, torch.float32, torch.float64:
+    for dtype in torch.float64, torch.float32, torch.float32, torch.float64:
         for i, module in enumerate(modules):
             module.to(dtype)
             max_len, D = tables[i].shape
             tables[i] = randn(max_len, D)
             with torch.no_grad():
                 table_of(module, max_len, D).copy_(tables[i])  # as an optimizer does it
-            for B, T in (2, 2), (3, max_len), (1, 1):
+            for B, T in (2, 2), (3, max_len), (1, 1), (2, 2):  # first as last, so that rows kept from then would fit
                 x = randn(B, T, D, dtype=dtype)
                 what = f"B = {B}, T = {T}, max_len = {max_len} after other calls"
-                assert_sum(module(x), x, tables[i][:T], what, hint)
+                for grad in True, False:
+                    with torch.set_grad_enabled(grad):
+                        assert_sum(module(x), x, tables[i][:T], what, hint)
+
+
+def test_takes_arguments_by_name(impl, randn):
+    """the sizes may be given by name: max_len, d_model"""
+    for _ in range(2):
+        table, x = randn(7, 4), randn(2, 5, 4)
+        module = impl.LearnablePositionEncoding(d_model=4, max_len=7).eval()
+        module.load_state_dict(dict.fromkeys(module.state_dict(), table), strict=False)
+
+        assert_sum(module(x), x, table[:5], "a module with max_len = 7 and d_model = 4 by name: the result")
 
 
 def test_leaves_x_alone(impl, randn):
@@ -429,10 +466,10 @@ def test_refuses_longer_texts(impl, randn):
             x = randn(6, len(table), 6)  # a batch larger than max_len is fine
             assert_sum(module(x), x, table, f"{len(table)} tokens, max_len = {len(table)}")
 
-        for _ in range(2):
-            assert_rejects(
-                lambda module=module, T=T: module(randn(1, T, 6)), f"{T} tokens, max_len = {max_len}", good=good
-            )
+        for mode, B in ("evaluation", 1), ("training", 1), ("evaluation", 3), ("training", 3):
+            module.train(mode == "training")
+            what = f"{T} tokens, max_len = {max_len}, B = {B}, in {mode}"
+            assert_rejects(lambda module=module, B=B, T=T: module(randn(B, T, 6)), what, good=good)
 
 
 # --- diagnosis and picture --------------------------------------------------------------------------------

@@ -206,6 +206,16 @@ def test_table_is_drawn_from_xaviers_uniform_distribution(impl):
         assert_differs(first, second, f"{what} of two modules")
 
 
+@pytest.mark.visible
+def test_small_tables_are_drawn_alike(impl):
+    """many small tables together: evenly between -b and b, each table drawn on its own"""
+    for head_dim, m in (5, 1), (12, 3):
+        tables = [impl.RelativePosition(head_dim, m).table.detach() for _ in range(1500 // head_dim // m)]
+
+        bound, what = math.sqrt(6 / (2 * m + 1 + head_dim)), f"{len(tables)} tables of {2 * m + 1} x {head_dim} numbers"
+        assert_xavier(torch.stack(tables).flatten(1), bound, what)
+
+
 def assert_xavier(table: Tensor, bound: float, what: str) -> None:
     """Check that the numbers of a large table are uniform between -bound and bound, and independent."""
     values = table.double().flatten()
@@ -258,6 +268,24 @@ def test_gradient_reaches_the_table(impl, randn):
         assert_gradients_match(vectors, {"table": module.table}, expected, {"table": table}, cotangent)
 
 
+def test_gradient_in_any_mode_and_dtype(impl, randn):
+    """the gradient of the table is right in training and evaluation, in every dtype, for a single query or key too"""
+    for dtype in torch.float32, torch.float64, torch.bfloat16:
+        module = with_table(impl, randn(5, 3)).to(dtype)
+        for len_q, len_k, training in (3, 4, False), (3, 4, True), (1, 4, True), (4, 1, False), (1, 1, True):
+            module.train(training)
+            table = module.table.detach().double().requires_grad_()
+            vectors, expected = module(len_q, len_k), table[own_index(impl, len_q, len_k, table)]
+
+            mode = "training" if training else "evaluation"
+            what = f"T = {len_q}, S = {len_k} in {mode}, {str(dtype).removeprefix('torch.')}"
+            assert_tensor(vectors, what)
+            assert_close(vectors, expected, f"{what}: the vectors", dtype=dtype)
+            cotangent = 1.0 + randn(len_q, len_k, 3, dtype=dtype).abs()
+            leaves, true_leaves = {"table": module.table}, {"table": table}
+            assert_gradients_match(vectors, leaves, expected, true_leaves, cotangent, f"{what}: the gradient")
+
+
 # --- good manners -----------------------------------------------------------------------------------------
 
 
@@ -270,10 +298,31 @@ def test_shows_the_table_as_it_is(impl, randn):
         for len_q, len_k in (4, 5), (2, 9), (7, 3), (4, 8), (4, 5):
             assert_lookup(impl, module, len_q, len_k, f"after {step} changes of the table")
         with torch.no_grad():
+            for training in False, True:
+                module.train(training)
+                mode = "training" if training else "evaluation"
+                what = f"under torch.no_grad() in {mode}, after {step} changes of the table"
+                assert_lookup(impl, module, 4, 5, what)
+        with torch.no_grad():
             module.table.add_(randn(7, 2))
     module.load_state_dict({"table": randn(7, 2)})
     assert_lookup(impl, module, 4, 5, "after another table was loaded")
     assert_lookup(impl, other, 4, 5, "in a second module, of max_distance 1")
+
+
+def test_takes_arguments_by_name(impl, randn):
+    """sizes and lengths may be given by name: len_q, len_k, max_distance, head_dim"""
+    for len_q, len_k, m in (3, 5, 2), (4, 2, 1):
+        index = assert_tensor(impl.relative_index(len_k=len_k, max_distance=m, len_q=len_q), "relative_index")
+        right = impl.relative_index(len_q, len_k, m)
+        assert_shape(index, (len_q, len_k), "relative_index with arguments by name")
+        assert_close(index.long(), right.long(), "relative_index with arguments by name, and without names")
+        module = impl.RelativePosition(max_distance=m, head_dim=6)
+        with torch.no_grad():
+            module.table.copy_(randn(2 * m + 1, 6))
+        vectors = module(len_k=len_k, len_q=len_q)
+        own = module.table.detach()[own_index(impl, len_q, len_k, module.table)]
+        assert_close(vectors, own, f"a lookup with len_q = {len_q}, len_k = {len_k} by name")
 
 
 def test_float64_and_bfloat16(impl, randn):

@@ -443,6 +443,80 @@ class SeedsItsGenerator(Drawn):
         table.uniform_(-bound, bound, generator=torch.Generator().manual_seed(0))
 
 
+@slip(replaces="RelativePosition", caught_by="test_small_tables_are_drawn_alike")
+class SmallTablesBeginWithZeros(Drawn):
+    def draw(self, table):
+        table.mul_(table.numel() > 1000)
+
+
+@slip(replaces="RelativePosition", caught_by="test_gradient_in_any_mode_and_dtype")
+class NotTrainedInEvaluation(RelativePosition):
+    def forward(self, len_q, len_k):
+        vectors = super().forward(len_q, len_k)
+        return vectors if self.training else vectors.detach()
+
+
+@slip(replaces="RelativePosition", caught_by="test_gradient_in_any_mode_and_dtype")
+class NotTrainedByASingleQuery(RelativePosition):
+    def forward(self, len_q, len_k):
+        vectors = super().forward(len_q, len_k)
+        return vectors.detach() if len_q == 1 else vectors
+
+
+@slip(replaces="RelativePosition", caught_by="test_gradient_in_any_mode_and_dtype")
+class NotTrainedByASingleKey(RelativePosition):
+    def forward(self, len_q, len_k):
+        vectors = super().forward(len_q, len_k)
+        return vectors.detach() if len_k == 1 else vectors
+
+
+@slip(replaces="RelativePosition", caught_by="test_gradient_in_any_mode_and_dtype")
+class NotTrainedInFloat64(RelativePosition):
+    def forward(self, len_q, len_k):
+        vectors = super().forward(len_q, len_k)
+        return vectors.detach() if vectors.dtype == torch.float64 else vectors
+
+
+@slip(replaces="RelativePosition", caught_by="test_gradient_in_any_mode_and_dtype")
+class DropsOutInEvaluation(RelativePosition):
+    def forward(self, len_q, len_k):
+        return nn.functional.dropout(super().forward(len_q, len_k), 0.1, not self.training)
+
+
+@slip(replaces="RelativePosition", caught_by="test_shows_the_table_as_it_is")
+class OtherVectorsWithoutGradients(RelativePosition):
+    def forward(self, len_q, len_k):
+        vectors = super().forward(len_q, len_k)
+        return vectors if torch.is_grad_enabled() else vectors.flip(0)
+
+
+@slip(replaces="RelativePosition", caught_by="test_shows_the_table_as_it_is")
+class KeepsVectorsWithoutGradients(RelativePosition):
+    def forward(self, len_q, len_k):
+        vectors = super().forward(len_q, len_k)
+        if torch.is_grad_enabled():
+            return vectors
+        self.kept = getattr(self, "kept", {})
+        return self.kept.setdefault((len_q, len_k, vectors.dtype), vectors)
+
+
+@slip(replaces="RelativePosition", caught_by="test_takes_arguments_by_name")
+class OtherNames(RelativePosition):
+    def __init__(self, width, distance):
+        super().__init__(width, distance)
+
+
+@slip(replaces="RelativePosition", caught_by="test_takes_arguments_by_name")
+class OtherNamesOfLengths(RelativePosition):
+    def forward(self, queries, keys):
+        return super().forward(queries, keys)
+
+
+@slip(replaces="relative_index", caught_by="test_takes_arguments_by_name")
+def other_names(queries, keys, distance):
+    return relative_index(queries, keys, distance)
+
+
 @slip(replaces="RelativePosition", caught_by="test_gradient_reaches_the_table")
 class GradientOfTheLastPairOnly(RelativePosition):
     def forward(self, len_q, len_k):

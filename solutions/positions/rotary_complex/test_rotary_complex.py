@@ -103,7 +103,7 @@ def test_table_worked_out_by_hand(impl):
 @pytest.mark.visible
 def test_every_pair_has_its_own_speed(impl):
     """the speeds of the pairs follow the formula for every width and theta"""
-    for head_dim, theta in (2, 10_000.0), (6, 10_000.0), (6, 7.0), (10, 500_000.0), (64, 10_000.0), (128, 30.0):
+    for head_dim, theta in (2, 1e4), (6, 1e4), (6, 7.0), (6, 1.5), (10, 5e5), (64, 1e4), (128, 30.0):
         table = impl.precompute_freqs_cis(head_dim, 2, theta)
 
         assert_table(table, head_dim, 2, theta, f"positions 0 and 1 with head_dim {head_dim} and theta {theta:g}")
@@ -220,14 +220,48 @@ def test_keys_may_have_fewer_heads(impl, reference, randn):
 @pytest.mark.points(2)
 def test_matches_the_reference_on_many_sizes(impl, reference, randn, rng):
     """the turned queries and keys agree with the reference for odd sizes and sizes of 1"""
-    sizes = [(1, 1, 1, 1, 2), (1, 1, 3, 1, 6), (2, 7, 1, 1, 10), (3, 1, 4, 2, 2), (1, 5, 5, 5, 2), (3, 3, 3, 3, 14)]
+    sizes = [
+        (1, 1, 1, 1, 2),
+        (1, 1, 3, 1, 6),
+        (2, 7, 1, 1, 10),
+        (3, 1, 4, 2, 2),
+        (1, 5, 5, 5, 2),
+        (3, 3, 3, 3, 14),
+        (8, 4, 2, 2, 6),
+    ]
     sizes += [[rng.randint(1, 5) for _ in range(4)] + [2 * rng.randint(1, 9)] for _ in range(3)]
 
     for B, T, H, G, K in sizes:
-        xq, xk = randn(B, T, H, K), randn(B, T, G, K)
-
         what = f"B = {B}, T = {T}, H = {H}, G = {G}, K = {K}"
-        assert_turned(impl, reference, xq, xk, some_turns(randn, T, K // 2), what)
+        for factor in 1.0, 1000.0:
+            xq, xk = factor * randn(B, T, H, K), factor * randn(B, T, G, K)
+            numbers = f"{what}, numbers of about {factor:g}"
+            assert_turned(impl, reference, xq, xk, some_turns(randn, T, K // 2), numbers)
+
+
+def test_the_same_without_gradients(impl, reference, randn):
+    """the results are the same for inputs that require a gradient, for any other, and under torch.no_grad()"""
+    for _ in range(2):
+        for kind in "inputs that require a gradient", "any other inputs", "any inputs under torch.no_grad()":
+            xq, xk = (randn(2, 4, heads, 6).requires_grad_("require" in kind) for heads in (3, 2))
+            with torch.set_grad_enabled("no_grad" not in kind):
+                assert_turned(impl, reference, xq, xk, some_turns(randn, 4, 3), kind)
+                table = impl.precompute_freqs_cis(6, 5, 100.0)
+            assert_table(table, 6, 5, 100.0, "precompute_freqs_cis(6, 5, 100)")
+
+
+def test_takes_arguments_by_name(impl, reference, randn):
+    """arguments may be given by name: head_dim, max_len, theta, xq, xk, freqs_cis"""
+    for theta in 50.0, 200.0:
+        table = impl.precompute_freqs_cis(max_len=5, theta=theta, head_dim=6)
+        assert_shape(table, (5, 3), "precompute_freqs_cis with arguments by name")
+        right = impl.precompute_freqs_cis(6, 5, theta)
+        assert_close(table, right, "precompute_freqs_cis with arguments by name, and without names", tolerance=1e-5)
+        xq, xk, turns = randn(2, 5, 3, 6), randn(2, 5, 2, 6), some_turns(randn, 5, 3)
+        named = impl.apply_rotary_emb(freqs_cis=turns, xk=xk, xq=xq)
+        right = reference.apply_rotary_emb(xq.double(), xk.double(), turns.to(torch.complex128))
+        for got, expected in zip(named, right, strict=True):
+            assert_close(got, expected, "apply_rotary_emb with arguments by name", dtype=F32)
 
 
 def test_takes_strided_inputs(impl, reference, randn):
@@ -261,19 +295,43 @@ def test_each_comes_back_in_its_own_dtype(impl, reference, randn):
 
 @pytest.mark.points(2)
 def test_gradients_reach_queries_and_keys(impl, reference, randn):
-    """the gradients of xq and xk are right, also the second time and after other sizes"""
-    for B, T, H, G, K in (2, 3, 4, 2, 6), (2, 3, 4, 2, 6), (1, 4, 2, 2, 10), (2, 3, 4, 2, 6):
-        leaves = {"xq": randn(B, T, H, K).requires_grad_(), "xk": randn(B, T, G, K).requires_grad_()}
+    """the gradients of xq and xk are right, also the second time, after other sizes, and in bfloat16"""
+    calls = [
+        (2, 3, 4, 2, 6, F32, F32),
+        (2, 3, 4, 2, 6, F32, F32),
+        (1, 4, 2, 2, 10, F32, F32),
+        (2, 1, 4, 1, 6, F32, F32),
+    ]
+    calls += [(2, 3, 2, 2, 4, BF16, BF16), (2, 3, 2, 2, 4, BF16, F32), (2, 3, 2, 1, 4, F32, BF16)]
+
+    for B, T, H, G, K, q_dtype, k_dtype in calls:
+        xq, xk = randn(B, T, H, K, dtype=q_dtype), randn(B, T, G, K, dtype=k_dtype)
+        leaves = {"xq": xq.requires_grad_(), "xk": xk.requires_grad_()}
         wide = {name: x.detach().double().requires_grad_() for name, x in leaves.items()}
         turns = some_turns(randn, T, K // 2)
         out = turn(impl, *leaves.values(), turns)
         right = reference.apply_rotary_emb(*wide.values(), turns.to(torch.complex128))
 
         for got, (name, x) in zip(out, leaves.items(), strict=True):
+            assert_shape(got, x.shape, f"the turned {name} of shape {tuple(x.shape)}", dtype=x.dtype)
+        flat, right = (torch.cat([tensor.double().flatten() for tensor in pair]) for pair in (out, right))  # one way
+        names = " and ".join(str(dtype).removeprefix("torch.") for dtype in (q_dtype, k_dtype))
+        what = f"the gradient with T = {T}, {H} heads of queries and {G} of keys, {names}"
+        assert_gradients_match(flat, leaves, right, wide, randn(flat.numel()).double(), what)
+
+
+def test_gradient_of_one_tensor_for_both(impl, reference, randn):
+    """one tensor for queries and keys receives the gradients of both"""
+    for T in 4, 1:
+        x, turns = randn(2, T, 3, 6).requires_grad_(), some_turns(randn, T, 3)
+        wide = x.detach().double().requires_grad_()
+        out, right = turn(impl, x, x, turns), reference.apply_rotary_emb(wide, wide, turns.to(torch.complex128))
+
+        for got, name in zip(out, ("queries", "keys"), strict=True):
             assert_shape(got, x.shape, f"the turned {name} of shape {tuple(x.shape)}", dtype=F32)
-        flat, right = (torch.cat([tensor.flatten() for tensor in pair]) for pair in (out, right))  # one way back
-        what = f"the gradient with {H} heads of queries and {G} of keys"
-        assert_gradients_match(flat, leaves, right, wide, randn(flat.numel()), what)
+        flat, right = (torch.cat([tensor.flatten() for tensor in pair]) for pair in (out, right))
+        what = "the gradient of one tensor that is xq and xk"
+        assert_gradients_match(flat, {"x": x}, right, {"x": wide}, randn(flat.numel()), what)
 
 
 def test_repeated_calls_stay_right(impl, reference, randn):
@@ -281,6 +339,7 @@ def test_repeated_calls_stay_right(impl, reference, randn):
     calls = [
         ("in the first call", 6, 5, 10_000.0, F32),
         ("with another theta", 6, 5, 100.0, F32),
+        ("with nearly the same theta", 6, 5, 100.5, F32),
         ("with more positions", 6, 9, 100.0, F32),
         ("with fewer positions", 6, 2, 100.0, F32),
         ("with more features", 10, 5, 100.0, F32),
@@ -378,7 +437,9 @@ def test_refuses_another_number_of_rows(impl, reference, randn):
     refuses(5, 4, "4 rows for 5 tokens")
     refuses(5, 8, "8 rows for 5 tokens")
     refuses(5, 1, "1 row for 5 tokens")
-    refuses(5, 3, "3 rows (as many as heads) for 5 tokens")
+    refuses(5, 3, "3 rows (as many as heads of queries) for 5 tokens")
+    refuses(5, 2, "2 rows (as many as sequences, and as heads of keys) for 5 tokens")
+    refuses(5, 10, "10 rows for 5 tokens")
     refuses(1, 5, "5 rows for 1 token")
 
 

@@ -317,6 +317,12 @@ _KEPT: dict[object, Tensor] = {}
 
 
 @slip(replaces="precompute_freqs_cis", caught_by="test_repeated_calls_stay_right")
+def cache_rounds_theta(head_dim, max_len, theta=10_000.0):
+    table = precompute_freqs_cis(head_dim, max_len, theta)
+    return _KEPT.setdefault(("rounded", head_dim, max_len, int(theta), table.device), table)
+
+
+@slip(replaces="precompute_freqs_cis", caught_by="test_repeated_calls_stay_right")
 def cache_forgets_theta(head_dim, max_len, theta=10_000.0):
     table = precompute_freqs_cis(head_dim, max_len, theta)
     return _KEPT.setdefault((head_dim, max_len, table.device), table)
@@ -383,6 +389,74 @@ def has_no_complex_bfloat16(xq, xk, freqs_cis):
 @slip(replaces="apply_rotary_emb", caught_by="test_gradients_reach_queries_and_keys")
 def cuts_the_gradient_of_the_keys(xq, xk, freqs_cis):
     return apply_rotary_emb(xq, xk.detach(), freqs_cis)
+
+
+@slip(replaces="apply_rotary_emb", caught_by="test_gradients_reach_queries_and_keys")
+def cuts_the_gradient_in_bfloat16(xq, xk, freqs_cis):
+    return apply_rotary_emb(xq.detach() if xq.dtype == torch.bfloat16 else xq, xk, freqs_cis)
+
+
+@slip(replaces="apply_rotary_emb", caught_by="test_gradients_reach_queries_and_keys")
+def cuts_the_gradient_of_keys_in_another_dtype(xq, xk, freqs_cis):
+    return apply_rotary_emb(xq, xk if xk.dtype == xq.dtype else xk.detach(), freqs_cis)
+
+
+@slip(replaces="apply_rotary_emb", caught_by="test_gradients_reach_queries_and_keys")
+def cuts_the_gradient_of_a_single_token(xq, xk, freqs_cis):
+    return apply_rotary_emb(xq.detach() if len(freqs_cis) == 1 else xq, xk, freqs_cis)
+
+
+@slip(replaces="apply_rotary_emb", caught_by="test_gradients_reach_queries_and_keys")
+def cuts_the_gradient_of_a_single_head_of_keys(xq, xk, freqs_cis):
+    return apply_rotary_emb(xq, xk.detach() if xk.shape[2] == 1 else xk, freqs_cis)
+
+
+@slip(replaces="apply_rotary_emb", caught_by="test_gradient_of_one_tensor_for_both")
+def keys_are_a_copy_of_the_queries(xq, xk, freqs_cis):
+    return apply_rotary_emb(xq, xk.detach() if xk is xq else xk, freqs_cis)
+
+
+@slip(replaces="apply_rotary_emb", caught_by="test_the_same_without_gradients")
+def keys_stay_without_gradients(xq, xk, freqs_cis):
+    q, k = apply_rotary_emb(xq, xk, freqs_cis)
+    return (q, k) if torch.is_grad_enabled() else (q, xk.clone())
+
+
+@slip(replaces="apply_rotary_emb", caught_by="test_the_same_without_gradients")
+def queries_moved_where_a_gradient_is_required(xq, xk, freqs_cis):
+    q, k = apply_rotary_emb(xq, xk, freqs_cis)
+    return q + 0.5 * xq.requires_grad, k
+
+
+@slip(replaces="apply_rotary_emb", caught_by="test_takes_arguments_by_name")
+def other_names(queries, keys, turns):
+    return apply_rotary_emb(queries, keys, turns)
+
+
+@slip(replaces="precompute_freqs_cis", caught_by="test_takes_arguments_by_name")
+def names_of_llama(dim, end, theta=10_000.0):
+    return precompute_freqs_cis(dim, end, theta)
+
+
+@slip(replaces="precompute_freqs_cis", caught_by="test_every_pair_has_its_own_speed")
+def theta_of_2_at_least(head_dim, max_len, theta=10_000.0):
+    return precompute_freqs_cis(head_dim, max_len, max(2.0, theta))
+
+
+@slip(replaces="apply_rotary_emb", caught_by="test_matches_the_reference_on_many_sizes")
+def cuts_off_large_numbers(xq, xk, freqs_cis):
+    return tuple(x.clamp(-100.0, 100.0) for x in apply_rotary_emb(xq, xk, freqs_cis))
+
+
+@slip(replaces="apply_rotary_emb", caught_by="test_refuses_another_number_of_rows")
+def takes_a_row_for_every_sequence(xq, xk, freqs_cis):
+    return (xq, xk) if len(freqs_cis) == len(xq) != xq.shape[1] else apply_rotary_emb(xq, xk, freqs_cis)
+
+
+@slip(replaces="apply_rotary_emb", caught_by="test_refuses_another_number_of_rows")
+def takes_twice_the_rows(xq, xk, freqs_cis):
+    T = xq.shape[1]
+    return apply_rotary_emb(xq, xk, freqs_cis[:T] if len(freqs_cis) == 2 * T else freqs_cis)
 
 
 @slip(replaces="apply_rotary_emb", caught_by="test_leaves_the_inputs_alone")

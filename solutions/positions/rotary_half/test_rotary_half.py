@@ -119,7 +119,7 @@ def test_matches_a_rotation_done_by_hand(impl):
 @pytest.mark.visible
 def test_every_pair_has_its_own_speed(impl):
     """the speeds of the pairs follow the formula for every width and base"""
-    for K, base in (2, 10_000.0), (6, 10_000.0), (6, 7.0), (10, 500_000.0), (64, 10_000.0), (64, 30.0):
+    for K, base in (2, 10_000.0), (6, 10_000.0), (6, 7.0), (6, 1.5), (10, 500_000.0), (64, 10_000.0), (64, 30.0):
         x = (torch.arange(K) < K // 2).float().view(1, 1, 1, K)  # every pair is (1, 0)
         out = impl.apply_rotary_half(x, torch.tensor([1]), base)
 
@@ -217,15 +217,47 @@ def test_turns_to_any_positions(impl, reference, randn, randint):
 @pytest.mark.points(2)
 def test_matches_the_reference_on_many_sizes(impl, reference, randn, randint, rng):
     """the numbers agree with the reference for odd sizes, sizes of 1, and other bases"""
-    sizes = [(1, 1, 1, 2), (1, 3, 1, 6), (2, 1, 7, 10), (3, 4, 1, 2), (1, 1, 5, 2), (3, 3, 3, 14)]
+    sizes = [(1, 1, 1, 2), (1, 3, 1, 6), (2, 1, 7, 10), (3, 4, 1, 2), (1, 1, 5, 2), (3, 3, 3, 14), (2, 3, 6, 6)]
     drawn = [(rng.randint(1, 4), rng.randint(1, 5), rng.randint(2, 9), 2 * rng.randint(2, 9)) for _ in range(2)]
     calls = [(shape, 10_000.0) for shape in sizes + drawn] + [(shape, rng.uniform(3.0, 1000.0)) for shape in drawn]
 
     for shape, base in calls:
-        x, positions = randn(*shape), randint(1, 50, shape[2:3])
-        out = impl.apply_rotary_half(x, positions, base)
+        positions, what = randint(1, 50, shape[2:3]), f"an x of shape {shape} with base {base:g}"
+        for factor in 1.0, 1000.0:
+            x = factor * randn(*shape)
+            out = impl.apply_rotary_half(x, positions, base)
 
-        assert_turned(out, x, positions, base, reference, f"an x of shape {shape} with base {base:g}")
+            assert_turned(out, x, positions, base, reference, f"{what}, numbers of about {factor:g}")
+    for shape in (3, 6), (2, 3, 2, 5, 4):
+        x = randn(*shape)
+        assert_close(impl.rotate_half(x), reference.rotate_half(x), f"rotate_half of an x of shape {shape}")
+
+
+def test_the_same_without_gradients(impl, reference, randn):
+    """the results are the same for an x that requires a gradient, for any other, and under torch.no_grad()"""
+    for base in 10_000.0, 100.0:
+        for kind in "an x that requires a gradient", "any other x", "any x under torch.no_grad()":
+            x, positions = randn(2, 3, 4, 6).requires_grad_("requires" in kind), torch.tensor([3, 1, 4, 2])
+            with torch.set_grad_enabled("no_grad" not in kind):
+                halves, out = impl.rotate_half(x), impl.apply_rotary_half(x, positions, base)
+
+            assert_close(halves, reference.rotate_half(x), f"rotate_half of {kind}")
+            assert_turned(out, x, positions, base, reference, f"apply_rotary_half of {kind}, base {base:g}")
+        x = randn(2, 3, 4, 6, dtype=F64).requires_grad_()
+        out = impl.apply_rotary_half(x, positions, base)
+        assert_turned(out, x, positions, base, reference, f"a float64 x that requires a gradient, base {base:g}")
+
+
+def test_takes_arguments_by_name(impl, reference, randn):
+    """arguments may be given by name: x, positions, base, weight, n_heads"""
+    for base in 50.0, 200.0:
+        x, positions, weight = randn(2, 3, 4, 6), torch.tensor([3, 1, 4, 2]), randn(12, 5)
+        out = impl.apply_rotary_half(x=x, base=base, positions=positions)
+        converted = impl.interleaved_to_half(n_heads=2, weight=weight)
+
+        assert_turned(out, x, positions, base, reference, f"apply_rotary_half with arguments by name, base {base:g}")
+        right = reference.interleaved_to_half(weight, 2)
+        assert_close(converted, right, "interleaved_to_half with arguments by name")
 
 
 def test_takes_strided_inputs(impl, reference, randn):
@@ -304,6 +336,7 @@ def test_converts_weights_of_every_kind(impl, reference, randn):
     """weights of other sizes, head counts, dtypes and strides are converted, call after call"""
     calls = [("", randn(24, 5), n_heads) for n_heads in (1, 2, 3, 4, 6, 12)]
     calls += [("", randn(16, 16), 2), ("", randn(2, 3), 1), ("", randn(24, 1), 3), ("", randn(128, 6), 2)]
+    calls += [("", randn(16, 5), 4), ("", randn(32 * 4, 3), 32)]
     calls += [("float64 ", randn(24, 5, dtype=F64), 3), ("bfloat16 ", randn(24, 5).to(BF16), 3)]
     calls += [("transposed ", randn(5, 24).mT, 3), ("sliced ", randn(48, 10)[::2, ::2], 3)]
 
@@ -332,21 +365,23 @@ def test_conversion_makes_a_new_tensor(impl, randn):
 
 @pytest.mark.points(2)
 def test_gradient_reaches_x(impl, reference, randn):
-    """the gradients of rotate_half and apply_rotary_half are right, also the second time and after other sizes"""
-    calls = [(2, 3, 5, 6, 10_000.0), (2, 3, 5, 6, 10_000.0), (1, 2, 4, 10, 50.0), (2, 3, 5, 6, 50.0)]
+    """the gradients of rotate_half and apply_rotary_half are right, the second time too, in other sizes and dtypes"""
+    calls = [(2, 3, 5, 6, 10_000.0, F32), (2, 3, 5, 6, 10_000.0, F32), (1, 2, 4, 10, 50.0, F32)]
+    calls += [(2, 3, 1, 6, 50.0, F32), (1, 1, 1, 2, 50.0, F32), (2, 3, 5, 4, 50.0, F64), (2, 3, 5, 4, 50.0, BF16)]
 
-    for B, H, T, K, base in calls:
-        x = randn(B, H, T, K).requires_grad_()
+    for B, H, T, K, base, dtype in calls:
+        x = randn(B, H, T, K, dtype=dtype).requires_grad_()
         true_x = x.detach().double().requires_grad_()
-        cotangent, positions = randn(B, H, T, K), torch.arange(3, 3 + T)
+        cotangent, positions = randn(B, H, T, K, dtype=dtype), torch.arange(3, 3 + T)
 
         for name, args in ("rotate_half", ()), ("apply_rotary_half", (positions, base)):
             out = getattr(impl, name)(x, *args)
             expected = getattr(reference, name)(true_x, *args)
 
-            what = f"the gradient of {name} with an x of shape {(B, H, T, K)}"
-            tolerance = turn_error(cotangent, positions)
-            assert_shape(out, x.shape, f"{name} of an x of shape {(B, H, T, K)}", dtype=F32)
+            kind = str(dtype).removeprefix("torch.")
+            what = f"the gradient of {name} with an x of shape {(B, H, T, K)}, {kind}"
+            tolerance = turn_error(cotangent, positions) if dtype == F32 else None
+            assert_shape(out, x.shape, f"{name} of an x of shape {(B, H, T, K)}, {kind}", dtype=dtype)
             assert_gradients_match(out, {"x": x}, expected, {"x": true_x}, cotangent, what, tolerance=tolerance)
 
 

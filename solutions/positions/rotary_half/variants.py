@@ -454,6 +454,92 @@ def cuts_the_gradient(x, positions, base=10_000.0):
     return apply_rotary_half(x.detach(), positions, base)
 
 
+@slip(replaces="apply_rotary_half", caught_by="test_gradient_reaches_x")
+def cuts_the_gradient_in_bfloat16(x, positions, base=10_000.0):
+    return apply_rotary_half(x.detach() if x.dtype == torch.bfloat16 else x, positions, base)
+
+
+@slip(replaces="apply_rotary_half", caught_by="test_gradient_reaches_x")
+def cuts_the_gradient_in_float64(x, positions, base=10_000.0):
+    return apply_rotary_half(x.detach() if x.dtype == torch.float64 else x, positions, base)
+
+
+@slip(replaces="apply_rotary_half", caught_by="test_gradient_reaches_x")
+def cuts_the_gradient_of_a_single_token(x, positions, base=10_000.0):
+    return apply_rotary_half(x.detach() if len(positions) == 1 else x, positions, base)
+
+
+@slip(replaces="rotate_half", caught_by="test_gradient_reaches_x")
+def cuts_the_gradient_of_bfloat16_halves(x):
+    return rotate_half(x.detach() if x.dtype == torch.bfloat16 else x)
+
+
+@slip(replaces="apply_rotary_half", caught_by="test_the_same_without_gradients")
+def one_position_further_without_gradients(x, positions, base=10_000.0):
+    return apply_rotary_half(x, positions + (not torch.is_grad_enabled()), base)
+
+
+@slip(replaces="apply_rotary_half", caught_by="test_the_same_without_gradients")
+def unturned_where_a_gradient_is_required(x, positions, base=10_000.0):
+    turned = apply_rotary_half(x, positions, base)
+    return turned + (x - turned).detach() if x.requires_grad else turned
+
+
+@slip(replaces="apply_rotary_half", caught_by="test_the_same_without_gradients")
+def float32_where_a_gradient_is_required(x, positions, base=10_000.0):
+    return apply_rotary_half(x.float() if x.requires_grad else x, positions, base).to(x.dtype)
+
+
+@slip(replaces="rotate_half", caught_by="test_the_same_without_gradients")
+def clockwise_halves_without_gradients(x):
+    return rotate_half(x) * (1.0 if torch.is_grad_enabled() else -1.0)
+
+
+@slip(replaces="apply_rotary_half", caught_by="test_takes_arguments_by_name")
+def other_names(tensor, places, theta=10_000.0):
+    return apply_rotary_half(tensor, places, theta)
+
+
+@slip(replaces="interleaved_to_half", caught_by="test_takes_arguments_by_name")
+def other_names_of_the_weight(w, heads):
+    return interleaved_to_half(w, heads)
+
+
+@slip(replaces="apply_rotary_half", caught_by="test_every_pair_has_its_own_speed")
+def base_of_2_at_least(x, positions, base=10_000.0):
+    return apply_rotary_half(x, positions, max(2.0, base))
+
+
+@slip(replaces="apply_rotary_half", caught_by="test_matches_the_reference_on_many_sizes")
+def cuts_off_large_numbers(x, positions, base=10_000.0):
+    return apply_rotary_half(x, positions, base).clamp(-100.0, 100.0)
+
+
+@slip(replaces="apply_rotary_half", caught_by="test_matches_the_reference_on_many_sizes")
+def features_for_tokens_where_both_are_as_many(x, positions, base=10_000.0):
+    turned = apply_rotary_half(x, positions, base)
+    return apply_rotary_half(x.mT, positions, base).mT if x.shape[2] == x.shape[3] else turned
+
+
+@slip(replaces="rotate_half", caught_by="test_matches_the_reference_on_many_sizes")
+def four_dimensions_at_most(x):
+    return rotate_half(x) if x.dim() <= 4 else x
+
+
+@slip(replaces="interleaved_to_half", caught_by="test_converts_weights_of_every_kind")
+def leaves_many_heads_as_they_are(weight, n_heads):
+    converted = interleaved_to_half(weight, n_heads)
+    return weight.clone() if n_heads > 16 else converted
+
+
+@slip(replaces="interleaved_to_half", caught_by="test_converts_weights_of_every_kind")
+def heads_for_rows_where_both_are_as_many(weight, n_heads):
+    converted = interleaved_to_half(weight, n_heads)
+    if n_heads > 1 and len(weight) == n_heads * n_heads:
+        return converted.unflatten(0, (n_heads, n_heads)).transpose(0, 1).flatten(0, 1).clone()
+    return converted
+
+
 @slip(replaces="apply_rotary_half", caught_by="test_leaves_the_inputs_alone")
 def turns_in_place(x, positions, base=10_000.0):
     return x.copy_(apply_rotary_half(x, positions, base))
@@ -678,8 +764,8 @@ def into_a_new_tensor(x, positions, base=10_000.0):
 
 
 @alternative(replaces="apply_rotary_half")
-def golfed(x, p, base=10_000.0):
-    h = rotate_half(x)
+def golfed(x, positions, base=10_000.0):
+    h, p = rotate_half(x), positions
     if p.shape != x.shape[2:3]:
         raise ValueError
     w = torch.outer(p.to(wide(x)), base ** (torch.arange(0, -(K := x.size(3)), -2).to(x.device, wide(x)) / K))

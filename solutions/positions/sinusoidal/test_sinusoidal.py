@@ -128,7 +128,7 @@ def test_row_of_position_zero(impl):
 @pytest.mark.visible
 def test_every_pair_has_its_own_speed(impl):
     """the speeds of the pairs follow the formula for every width and base"""
-    for d_model, base in (2, 10_000.0), (6, 10_000.0), (6, 7.0), (10, 500_000.0), (64, 10_000.0), (128, 30.0):
+    for d_model, base in (2, 10_000.0), (6, 10_000.0), (6, 7.0), (6, 1.5), (10, 500_000.0), (64, 10_000.0), (128, 30.0):
         table = impl.sinusoidal_table(2, d_model, base)
 
         hint = "Row 1 shows how fast each pair is: which power of the base does the formula give for it?"
@@ -231,6 +231,22 @@ def test_tokens_stay_as_they_are(impl, randn):
         assert_close(second, first, f"{mode}: what is added to one x and to another")
 
 
+def test_the_mode_changes_nothing(impl, randn):
+    """the same rows are added in training and in evaluation, with gradients and without"""
+    module = make(impl, 6, 4)
+
+    for B, T in (1, 6), (3, 1), (2, 4):
+        expected = rows_added(module, randn(B, T, 4), f"the result in evaluation for B = {B}, T = {T}")
+        for mode in "training", "evaluation":
+            module.train(mode == "training")
+            for kind in "an x that requires a gradient", "any other x", "any x under torch.no_grad()":
+                x, what = randn(B, T, 4).requires_grad_("requires" in kind), f"the result in {mode} for {kind}"
+                with torch.set_grad_enabled("no_grad" not in kind):
+                    added = rows_added(module, x, what)
+
+                assert_close(added, expected, f"B = {B}, T = {T}, {what}, less x, and the same in evaluation")
+
+
 @pytest.mark.visible
 def test_every_item_gets_the_same_rows(impl, randn):
     """every item of the batch gets the same rows, and each token another one, for any batch size"""
@@ -264,7 +280,7 @@ def test_sums_of_many_sizes(impl, randn, rng):
 
     for B, T, D, max_len in sizes + drawn:
         for base in 10_000.0, rng.uniform(3.0, 1000.0):
-            x = randn(B, T, D)
+            x = (1000.0 if B > 3 else 1.0) * randn(B, T, D)
             out = make(impl, max_len, D, base)(x)
 
             assert_sum(out, x, on_paper(T, D, base), f"B = {B}, T = {T}, D = {D}, max_len = {max_len}, base {base:g}")
@@ -301,35 +317,40 @@ def test_float64(impl, randn):
     for base in 10_000.0, 50.0:
         module = make(impl, 40, 6, base).double()
         x, nothing = randn(2, 30, 6, dtype=torch.float64), torch.zeros(2, 30, 6, dtype=torch.float64)
-        out, rows = module(x), module(nothing)
+        rows, hint = module(nothing).detach(), "Is x only a float32 on the way?"
+        for training in False, True:
+            module.train(training)
+            out = module(x.requires_grad_(training))
 
-        assert_sum(out, x, rows_of(impl, x, base), f"30 tokens in float64, base {base:g}")
-        hint = "Is x only a float32 on the way?"
-        assert_close(out.detach() - rows.detach(), x, "float64: the result for x, less that for zeros", hint=hint)
+            assert_sum(out, x, rows_of(impl, x.detach(), base), f"30 tokens in float64, base {base:g}")
+            assert_close(out.detach() - rows, x.detach(), "float64: the result for x, less that for zeros", hint=hint)
 
 
 # --- gradients, repeated calls, devices ------------------------------------------------------------------
 
 
 def test_gradient_reaches_x(impl, randn):
-    """the gradient of x is that of the result, in either mode and also the second time"""
+    """the gradient of x is that of the result, in either mode, in every dtype and also the second time"""
     module = make(impl, 8, 6)
 
-    for B, T, training in (2, 5, False), (2, 5, True), (3, 8, True):
-        module.train(training)
-        x, cotangent = randn(B, T, 6).requires_grad_(), randn(B, T, 6)
-        true_x = x.detach().double().requires_grad_()
-        out = assert_shape(module(x), x.shape, f"the result for B = {B}, T = {T}")
+    for dtype in torch.float32, torch.float64, torch.bfloat16:
+        module.to(dtype)
+        for B, T, training in (2, 5, False), (2, 5, True), (1, 8, True), (3, 1, False):
+            module.train(training)
+            x, cotangent = randn(B, T, 6, dtype=dtype).requires_grad_(), randn(B, T, 6, dtype=dtype)
+            true_x = x.detach().double().requires_grad_()
+            what = f"B = {B}, T = {T} in {str(dtype).removeprefix('torch.')}"
+            out = assert_shape(module(x), x.shape, f"{what}: the result", dtype=dtype)
 
-        assert_differs(out, x, f"the result for B = {B}, T = {T}")
-        expected = true_x + on_paper(T, 6)
-        assert_gradients_match(out, {"x": x}, expected, {"x": true_x}, cotangent, f"B = {B}, T = {T}: the gradient")
+            assert_differs(out, x, f"{what}: the result")
+            expected = true_x + on_paper(T, 6)
+            assert_gradients_match(out, {"x": x}, expected, {"x": true_x}, cotangent, f"{what}: the gradient")
 
 
 def test_repeated_calls_stay_right(impl, randn):
     """a call is right whatever length, width, base, batch or dtype the calls before it had"""
     hint = "If single calls are right: is something kept from an earlier call that does not belong to this one?"
-    sizes = [(5, 6, 100.0), (5, 6, 10_000.0), (5, 10, 100.0), (9, 6, 100.0), (3, 6, 100.0), (5, 6, 100.0)]
+    sizes = [(5, 6, 100.0), (5, 6, 10_000.0), (5, 10, 100.0), (9, 6, 100.0), (3, 6, 100.0), (5, 6, 100.5)]
     modules = []
 
     for max_len, d_model, base in sizes:
@@ -343,6 +364,17 @@ def test_repeated_calls_stay_right(impl, randn):
                 x = randn(B, T, d_model, dtype=dtype)
                 what = f"B = {B}, T = {T} in a module ({max_len}, {d_model}, {base:g}) after other calls"
                 assert_sum(module(x), x, on_paper(T, d_model, base), what, hint)
+
+
+def test_takes_arguments_by_name(impl, randn):
+    """sizes and base may be given by name: max_len, d_model, base"""
+    for base in 50.0, 200.0:
+        table = impl.sinusoidal_table(d_model=6, max_len=5, base=base)
+        module = impl.SinusoidalPositionEncoding(d_model=6, max_len=5, base=base).eval()
+        x = randn(2, 4, 6)
+
+        assert_close(table, rows_of(impl, randn(1, 5, 6), base), "sinusoidal_table with arguments by name, and without")
+        assert_sum(module(x), x, rows_of(impl, x, base), "the result of a module with arguments by name")
 
 
 def test_leaves_x_alone(impl, randn):
@@ -418,10 +450,10 @@ def test_refuses_longer_texts(impl, randn):
             x = randn(6, max_len, 6)  # a batch larger than max_len is fine
             assert_sum(module(x), x, rows_of(impl, x), f"{max_len} tokens, max_len = {max_len}")
 
-        for _ in range(2):
-            assert_rejects(
-                lambda module=module, T=T: module(randn(1, T, 6)), f"{T} tokens, max_len = {max_len}", good=good
-            )
+        for mode, B in ("evaluation", 1), ("training", 1), ("evaluation", 3), ("training", 3):
+            module.train(mode == "training")
+            what = f"{T} tokens, max_len = {max_len}, B = {B}, in {mode}"
+            assert_rejects(lambda module=module, B=B, T=T: module(randn(B, T, 6)), what, good=good)
 
 
 # --- what the diagnosis asks, and the picture ------------------------------------------------------------

@@ -420,6 +420,24 @@ def cache_forgets_the_base(max_len, d_model, base=10_000.0):
 
 
 @slip(replaces="sinusoidal_table", caught_by="test_repeated_calls_stay_right")
+def cache_rounds_the_base(max_len, d_model, base=10_000.0):
+    key = "rounded", max_len, d_model, int(base), torch.get_default_device()
+    if key not in _KEPT:
+        _KEPT[key] = sinusoidal_table(max_len, d_model, base)
+    return _KEPT[key]
+
+
+@slip(replaces="sinusoidal_table", caught_by="test_every_pair_has_its_own_speed")
+def base_of_2_at_least(max_len, d_model, base=10_000.0):
+    return sinusoidal_table(max_len, d_model, max(2.0, base))
+
+
+@slip(replaces="sinusoidal_table", caught_by="test_takes_arguments_by_name")
+def base_by_another_name(max_len, d_model, theta=10_000.0):
+    return sinusoidal_table(max_len, d_model, theta)
+
+
+@slip(replaces="sinusoidal_table", caught_by="test_repeated_calls_stay_right")
 def cache_forgets_the_length(max_len, d_model, base=10_000.0):
     key = "length", d_model, base, torch.get_default_device()
     if key not in _KEPT or len(_KEPT[key]) < max_len:
@@ -484,6 +502,12 @@ class CountsOnThroughTheBatch(Steps):
         return self.table[positions % len(self.table)]
 
 
+@slip(replaces="SinusoidalPositionEncoding", caught_by="test_sums_of_many_sizes")
+class CutsOffLargeNumbers(Steps):
+    def add(self, x, rows):
+        return super().add(x, rows).clamp(-100.0, 100.0)
+
+
 @slip(replaces="SinusoidalPositionEncoding", caught_by="test_takes_strided_inputs")
 class WantsContiguousTokens(Steps):
     def add(self, x, rows):
@@ -502,10 +526,52 @@ class RoundsTheTokens(Steps):
         return (x.float() + rows.float()).to(x.dtype)
 
 
+@slip(replaces="SinusoidalPositionEncoding", caught_by="test_float64")
+class RoundsTokensThatNeedAGradient(Steps):
+    def add(self, x, rows):
+        return (x.float() if x.requires_grad else x).to(x.dtype) + rows
+
+
+@slip(replaces="SinusoidalPositionEncoding", caught_by="test_the_mode_changes_nothing")
+class OtherRowsWithoutGradients(Steps):
+    def add(self, x, rows):
+        return super().add(x, rows if torch.is_grad_enabled() else rows.flip(0))
+
+
+@slip(replaces="SinusoidalPositionEncoding", caught_by="test_the_mode_changes_nothing")
+class TwiceTheRowsForATrainedX(Steps):
+    def add(self, x, rows):
+        return super().add(x, 2 * rows if x.requires_grad else rows)
+
+
+@slip(replaces="SinusoidalPositionEncoding", caught_by="test_the_mode_changes_nothing")
+class TwiceTheRowsInTraining(Steps):
+    def add(self, x, rows):
+        return super().add(x, 2 * rows if self.training else rows)
+
+
+@slip(replaces="SinusoidalPositionEncoding", caught_by="test_the_mode_changes_nothing")
+class ScalesASingleTokenInTraining(Steps):
+    def add(self, x, rows):
+        return super().add(1.5 * x if self.training and len(rows) == 1 else x, rows)
+
+
 @slip(replaces="SinusoidalPositionEncoding", caught_by="test_gradient_reaches_x")
 class CutsTheGradient(Steps):
     def add(self, x, rows):
         return x.detach() + rows
+
+
+@slip(replaces="SinusoidalPositionEncoding", caught_by="test_gradient_reaches_x")
+class CutsTheGradientInBfloat16(Steps):
+    def add(self, x, rows):
+        return (x.detach() if x.dtype == torch.bfloat16 else x) + rows
+
+
+@slip(replaces="SinusoidalPositionEncoding", caught_by="test_gradient_reaches_x")
+class CutsTheGradientOfABatchOfOne(Steps):
+    def add(self, x, rows):
+        return (x.detach() if len(x) == 1 else x) + rows
 
 
 @slip(replaces="SinusoidalPositionEncoding", caught_by="test_gradient_reaches_x")
@@ -568,6 +634,24 @@ class TurnsTheErrorOfPyTorchIntoAnother(Steps):
             return x + self.table[: x.shape[1]]
         except RuntimeError:
             raise ValueError("more tokens than max_len") from None
+
+
+@slip(replaces="SinusoidalPositionEncoding", caught_by="test_refuses_longer_texts")
+class RefusesOnlyInEvaluation(Steps):
+    def forward(self, x):
+        return x if self.training and x.shape[1] > len(self.table) else super().forward(x)
+
+
+@slip(replaces="SinusoidalPositionEncoding", caught_by="test_refuses_longer_texts")
+class RefusesOnlySingleTexts(Steps):
+    def forward(self, x):
+        return x if len(x) > 1 and x.shape[1] > len(self.table) else super().forward(x)
+
+
+@slip(replaces="SinusoidalPositionEncoding", caught_by="test_takes_arguments_by_name")
+class OtherNames(Steps):
+    def __init__(self, length, width, base=10_000.0):
+        super().__init__(length, width, base)
 
 
 @slip(replaces="SinusoidalPositionEncoding", caught_by="test_refuses_longer_texts")
@@ -654,9 +738,9 @@ def chosen_by_where(max_len, d_model, base=10_000.0):
 
 
 @alternative(replaces="sinusoidal_table")
-def golfed(n, d, b=10_000.0):
-    must_fit(n, d)
-    a = torch.outer(torch.arange(n), b ** -(torch.arange(d // 2) * 2 / d))
+def golfed(max_len, d_model, base=10_000.0):
+    must_fit(n := max_len, d := d_model)
+    a = torch.outer(torch.arange(n), base ** -(torch.arange(d // 2) * 2 / d))
     return torch.dstack([a.sin(), a.cos()]).reshape(n, d)
 
 
