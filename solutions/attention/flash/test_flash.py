@@ -375,15 +375,6 @@ def test_the_same_without_gradients(impl, randn):
                 assert_same(impl, inputs, 2, causal, f"{kind}, causal = {causal}")
 
 
-def test_takes_arguments_by_name(impl, randn):
-    """arguments may be given by name: q, k, v, block_size, causal"""
-    for causal in False, True:
-        q, k, v = draw(randn, 2, 3, 4, 6, 4)
-        out = impl.flash_attention(causal=causal, block_size=2, v=v, k=k, q=q)
-
-        assert_close(out, plain(q, k, v, causal), f"arguments by name, causal = {causal}", dtype=torch.float32)
-
-
 # --- memory and good manners -------------------------------------------------------------------------------
 
 

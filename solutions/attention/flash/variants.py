@@ -517,11 +517,6 @@ def never_causal_without_gradients(q, k, v, block_size, causal=False):
     return in_blocks(q, k, v, block_size, causal and torch.is_grad_enabled())
 
 
-@slip(replaces="flash_attention", caught_by="test_takes_arguments_by_name")
-def other_names(query, key, value, size, causal=False):
-    return in_blocks(query, key, value, size, causal)
-
-
 @slip(replaces="flash_attention", caught_by="test_matches_plain_attention")
 def heads_for_tokens_where_both_are_as_many(q, k, v, block_size, causal=False):
     if q.shape[1] == q.shape[2] == k.shape[2]:

@@ -312,21 +312,6 @@ def test_the_same_without_gradients(impl, reference, randint):
         assert_mask(masks[2], reference.combine_masks(causal, padding), "combine_masks under torch.no_grad()")
 
 
-def test_takes_arguments_by_name(impl, reference, randint):
-    """arguments may be given by name: len_q, len_k, lengths, max_len, causal, padding"""
-    for _ in range(2):
-        lengths, causal, padding = randint(0, 6, (3,)), some_mask(randint, 4, 5), some_mask(randint, 3, 5)
-        masks = (
-            impl.causal_mask(len_k=6, len_q=4),
-            impl.padding_mask(max_len=5, lengths=lengths),
-            impl.combine_masks(padding=padding, causal=causal),
-        )
-
-        assert_mask(masks[0], reference.causal_mask(4, 6), "causal_mask(len_k=6, len_q=4)")
-        assert_padding(masks[1], lengths, 5, f"padding_mask(max_len=5, lengths={lengths.tolist()})")
-        assert_mask(masks[2], reference.combine_masks(causal, padding), "combine_masks(padding=..., causal=...)")
-
-
 def test_no_loop(impl, randint):
     """the number of tensor operations does not grow with the tokens or the sequences"""
     lengths, three = randint(0, 41, (40,)), torch.tensor([3, 0, 2])

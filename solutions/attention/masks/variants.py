@@ -444,16 +444,6 @@ def turned_over_without_gradients(causal, padding):
     return combined if torch.is_grad_enabled() else ~combined
 
 
-@slip(replaces="combine_masks", caught_by="test_takes_arguments_by_name")
-def other_names_of_both(mask, real):
-    return combine_masks(mask, real)
-
-
-@slip(replaces="padding_mask", caught_by="test_takes_arguments_by_name")
-def other_names_of_lengths(sizes, width):
-    return padding_mask(sizes, width)
-
-
 @slip(replaces="padding_mask", caught_by="test_padding_of_any_lengths")
 def counts_in_float16(lengths, max_len):
     must_fit(lengths, max_len)

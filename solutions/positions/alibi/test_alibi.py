@@ -199,16 +199,6 @@ def test_repeated_calls_stay_right(impl, reference):
         assert_close(bias, expected, f"alibi_bias({n_heads}, {len_q}, {len_k}) {what}", hint=hint)
 
 
-def test_takes_arguments_by_name(impl, reference):
-    """counts may be given by name: n_heads, len_q, len_k"""
-    for n_heads, len_q, len_k in (2, 3, 5), (4, 1, 6):
-        bias = numbers(impl.alibi_bias(len_k=len_k, len_q=len_q, n_heads=n_heads), (n_heads, len_q, len_k), "the bias")
-        what = f"n_heads = {n_heads}, len_q = {len_q}, len_k = {len_k} by name: the bias"
-        assert_close(bias, bias_of(impl, n_heads, len_q, len_k), f"{what}, and without names")
-        slopes = numbers(impl.alibi_slopes(n_heads=n_heads), (n_heads,), f"alibi_slopes(n_heads={n_heads})")
-        assert_close(slopes, slopes_of(impl, n_heads), f"alibi_slopes({n_heads}) by name, and without")
-
-
 def test_takes_all_tokens_at_once(impl):
     """there is no loop over queries or keys"""
     bias_of(impl, 2, 40, 40)

@@ -397,16 +397,6 @@ def a_single_query_on_the_cpu(n_heads, len_q, len_k):
     return bias.cpu() if len_q == 1 else bias
 
 
-@slip(replaces="alibi_bias", caught_by="test_takes_arguments_by_name")
-def other_names(heads, queries, keys):
-    return alibi_bias(heads, queries, keys)
-
-
-@slip(replaces="alibi_slopes", caught_by="test_takes_arguments_by_name")
-def another_name(heads):
-    return alibi_slopes(heads)
-
-
 @slip(replaces="alibi_bias", caught_by="test_refuses_counts_below_one")
 def empty_without_queries(n_heads, len_q, len_k):
     if len_q == 0 and len_k > 0:

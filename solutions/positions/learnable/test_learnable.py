@@ -391,16 +391,6 @@ def test_repeated_calls_stay_right(impl, randn):
                         assert_sum(module(x), x, tables[i][:T], what, hint)
 
 
-def test_takes_arguments_by_name(impl, randn):
-    """the sizes may be given by name: max_len, d_model"""
-    for _ in range(2):
-        table, x = randn(7, 4), randn(2, 5, 4)
-        module = impl.LearnablePositionEncoding(d_model=4, max_len=7).eval()
-        module.load_state_dict(dict.fromkeys(module.state_dict(), table), strict=False)
-
-        assert_sum(module(x), x, table[:5], "a module with max_len = 7 and d_model = 4 by name: the result")
-
-
 def test_leaves_x_alone(impl, randn):
     """x and the table are the same after the call"""
     table = randn(6, 3)

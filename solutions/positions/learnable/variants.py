@@ -511,12 +511,6 @@ class CutsOffLargeNumbers(Steps):
         return super().add(x, rows).clamp(-100.0, 100.0)
 
 
-@slip(replaces="LearnablePositionEncoding", caught_by="test_takes_arguments_by_name")
-class OtherNames(Steps):
-    def __init__(self, length, width):
-        super().__init__(length, width)
-
-
 @slip(replaces="LearnablePositionEncoding", caught_by="test_gradient_worked_out_by_hand")
 class OnlyTheFirstTextTrains(Steps):
     def add(self, x, rows):

@@ -310,21 +310,6 @@ def test_shows_the_table_as_it_is(impl, randn):
     assert_lookup(impl, other, 4, 5, "in a second module, of max_distance 1")
 
 
-def test_takes_arguments_by_name(impl, randn):
-    """sizes and lengths may be given by name: len_q, len_k, max_distance, head_dim"""
-    for len_q, len_k, m in (3, 5, 2), (4, 2, 1):
-        index = assert_tensor(impl.relative_index(len_k=len_k, max_distance=m, len_q=len_q), "relative_index")
-        right = impl.relative_index(len_q, len_k, m)
-        assert_shape(index, (len_q, len_k), "relative_index with arguments by name")
-        assert_close(index.long(), right.long(), "relative_index with arguments by name, and without names")
-        module = impl.RelativePosition(max_distance=m, head_dim=6)
-        with torch.no_grad():
-            module.table.copy_(randn(2 * m + 1, 6))
-        vectors = module(len_k=len_k, len_q=len_q)
-        own = module.table.detach()[own_index(impl, len_q, len_k, module.table)]
-        assert_close(vectors, own, f"a lookup with len_q = {len_q}, len_k = {len_k} by name")
-
-
 def test_float64_and_bfloat16(impl, randn):
     """a float64 or bfloat16 table gives vectors of that dtype"""
     for dtype in torch.float64, torch.bfloat16, torch.float64:

@@ -500,23 +500,6 @@ class KeepsVectorsWithoutGradients(RelativePosition):
         return self.kept.setdefault((len_q, len_k, vectors.dtype), vectors)
 
 
-@slip(replaces="RelativePosition", caught_by="test_takes_arguments_by_name")
-class OtherNames(RelativePosition):
-    def __init__(self, width, distance):
-        super().__init__(width, distance)
-
-
-@slip(replaces="RelativePosition", caught_by="test_takes_arguments_by_name")
-class OtherNamesOfLengths(RelativePosition):
-    def forward(self, queries, keys):
-        return super().forward(queries, keys)
-
-
-@slip(replaces="relative_index", caught_by="test_takes_arguments_by_name")
-def other_names(queries, keys, distance):
-    return relative_index(queries, keys, distance)
-
-
 @slip(replaces="RelativePosition", caught_by="test_gradient_reaches_the_table")
 class GradientOfTheLastPairOnly(RelativePosition):
     def forward(self, len_q, len_k):

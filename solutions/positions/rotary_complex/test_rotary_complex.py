@@ -250,20 +250,6 @@ def test_the_same_without_gradients(impl, reference, randn):
             assert_table(table, 6, 5, 100.0, "precompute_freqs_cis(6, 5, 100)")
 
 
-def test_takes_arguments_by_name(impl, reference, randn):
-    """arguments may be given by name: head_dim, max_len, theta, xq, xk, freqs_cis"""
-    for theta in 50.0, 200.0:
-        table = impl.precompute_freqs_cis(max_len=5, theta=theta, head_dim=6)
-        assert_shape(table, (5, 3), "precompute_freqs_cis with arguments by name")
-        right = impl.precompute_freqs_cis(6, 5, theta)
-        assert_close(table, right, "precompute_freqs_cis with arguments by name, and without names", tolerance=1e-5)
-        xq, xk, turns = randn(2, 5, 3, 6), randn(2, 5, 2, 6), some_turns(randn, 5, 3)
-        named = impl.apply_rotary_emb(freqs_cis=turns, xk=xk, xq=xq)
-        right = reference.apply_rotary_emb(xq.double(), xk.double(), turns.to(torch.complex128))
-        for got, expected in zip(named, right, strict=True):
-            assert_close(got, expected, "apply_rotary_emb with arguments by name", dtype=F32)
-
-
 def test_takes_strided_inputs(impl, reference, randn):
     """transposed, sliced or repeated queries and keys, and rows picked from a table, are as good as any"""
     table = some_turns(randn, 40, 8)

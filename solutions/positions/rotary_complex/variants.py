@@ -428,16 +428,6 @@ def queries_moved_where_a_gradient_is_required(xq, xk, freqs_cis):
     return q + 0.5 * xq.requires_grad, k
 
 
-@slip(replaces="apply_rotary_emb", caught_by="test_takes_arguments_by_name")
-def other_names(queries, keys, turns):
-    return apply_rotary_emb(queries, keys, turns)
-
-
-@slip(replaces="precompute_freqs_cis", caught_by="test_takes_arguments_by_name")
-def names_of_llama(dim, end, theta=10_000.0):
-    return precompute_freqs_cis(dim, end, theta)
-
-
 @slip(replaces="precompute_freqs_cis", caught_by="test_every_pair_has_its_own_speed")
 def theta_of_2_at_least(head_dim, max_len, theta=10_000.0):
     return precompute_freqs_cis(head_dim, max_len, max(2.0, theta))

@@ -248,18 +248,6 @@ def test_the_same_without_gradients(impl, reference, randn):
         assert_turned(out, x, positions, base, reference, f"a float64 x that requires a gradient, base {base:g}")
 
 
-def test_takes_arguments_by_name(impl, reference, randn):
-    """arguments may be given by name: x, positions, base, weight, n_heads"""
-    for base in 50.0, 200.0:
-        x, positions, weight = randn(2, 3, 4, 6), torch.tensor([3, 1, 4, 2]), randn(12, 5)
-        out = impl.apply_rotary_half(x=x, base=base, positions=positions)
-        converted = impl.interleaved_to_half(n_heads=2, weight=weight)
-
-        assert_turned(out, x, positions, base, reference, f"apply_rotary_half with arguments by name, base {base:g}")
-        right = reference.interleaved_to_half(weight, 2)
-        assert_close(converted, right, "interleaved_to_half with arguments by name")
-
-
 def test_takes_strided_inputs(impl, reference, randn):
     """a transposed, sliced or repeated x is as good as any"""
     positions = torch.arange(1, 7)

@@ -495,16 +495,6 @@ def clockwise_halves_without_gradients(x):
     return rotate_half(x) * (1.0 if torch.is_grad_enabled() else -1.0)
 
 
-@slip(replaces="apply_rotary_half", caught_by="test_takes_arguments_by_name")
-def other_names(tensor, places, theta=10_000.0):
-    return apply_rotary_half(tensor, places, theta)
-
-
-@slip(replaces="interleaved_to_half", caught_by="test_takes_arguments_by_name")
-def other_names_of_the_weight(w, heads):
-    return interleaved_to_half(w, heads)
-
-
 @slip(replaces="apply_rotary_half", caught_by="test_every_pair_has_its_own_speed")
 def base_of_2_at_least(x, positions, base=10_000.0):
     return apply_rotary_half(x, positions, max(2.0, base))

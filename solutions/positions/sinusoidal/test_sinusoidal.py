@@ -366,17 +366,6 @@ def test_repeated_calls_stay_right(impl, randn):
                 assert_sum(module(x), x, on_paper(T, d_model, base), what, hint)
 
 
-def test_takes_arguments_by_name(impl, randn):
-    """sizes and base may be given by name: max_len, d_model, base"""
-    for base in 50.0, 200.0:
-        table = impl.sinusoidal_table(d_model=6, max_len=5, base=base)
-        module = impl.SinusoidalPositionEncoding(d_model=6, max_len=5, base=base).eval()
-        x = randn(2, 4, 6)
-
-        assert_close(table, rows_of(impl, randn(1, 5, 6), base), "sinusoidal_table with arguments by name, and without")
-        assert_sum(module(x), x, rows_of(impl, x, base), "the result of a module with arguments by name")
-
-
 def test_leaves_x_alone(impl, randn):
     """x is the same after the call"""
     module = make(impl, 6, 4)

@@ -432,11 +432,6 @@ def base_of_2_at_least(max_len, d_model, base=10_000.0):
     return sinusoidal_table(max_len, d_model, max(2.0, base))
 
 
-@slip(replaces="sinusoidal_table", caught_by="test_takes_arguments_by_name")
-def base_by_another_name(max_len, d_model, theta=10_000.0):
-    return sinusoidal_table(max_len, d_model, theta)
-
-
 @slip(replaces="sinusoidal_table", caught_by="test_repeated_calls_stay_right")
 def cache_forgets_the_length(max_len, d_model, base=10_000.0):
     key = "length", d_model, base, torch.get_default_device()
@@ -646,12 +641,6 @@ class RefusesOnlyInEvaluation(Steps):
 class RefusesOnlySingleTexts(Steps):
     def forward(self, x):
         return x if len(x) > 1 and x.shape[1] > len(self.table) else super().forward(x)
-
-
-@slip(replaces="SinusoidalPositionEncoding", caught_by="test_takes_arguments_by_name")
-class OtherNames(Steps):
-    def __init__(self, length, width, base=10_000.0):
-        super().__init__(length, width, base)
 
 
 @slip(replaces="SinusoidalPositionEncoding", caught_by="test_refuses_longer_texts")
