@@ -386,7 +386,7 @@ def test_repeated_calls(twins, randn):
     modules = {causal: twins("SelfAttention", 6, 4, causal=causal) for causal in (True, False)}
 
     for dtype in torch.float32, torch.float64, torch.float32:
-        for B, T in (2, 3), (2, 3), (1, 6), (4, 2), (1, 150):
+        for B, T in (2, 3), (2, 3), (1, 6), (4, 2), (4, 4), (1, 150):
             for causal, (mine, ref) in modules.items():
                 mine.to(dtype)
                 what = f"B = {B}, T = {T}, causal = {causal}, after other calls"
