@@ -24,6 +24,8 @@ Rules:
 - Both results have the dtype (float32, float64 or bfloat16) and the device of x. Compute in that dtype or in a more
   precise one.
 - Any batch size, any strides, any number of tokens, and other ones in each call. x is not modified.
+- A call is right whatever came before it, in training mode and in eval mode: the weights may have been changed in
+  place, as training does, and other modules may have been made and called.
 - No loop over tokens or over the batch.
 - The gradient of the context reaches x and all three weights, in each backward pass.
 - Not allowed: F.scaled_dot_product_attention, nn.MultiheadAttention, F.multi_head_attention_forward, nn.Transformer*,

@@ -646,6 +646,55 @@ def joins_token_by_token(x, wq, wk, wv, freqs_cis, mask=None):
     return torch.stack([out[t] for t in range(len(x))])
 
 
+@slip(replaces="attention_head", caught_by="test_repeated_calls")
+def one_head_forgets_the_mask_without_gradients(x, wq, wk, wv, freqs_cis, mask=None):
+    return attention_head(x, wq, wk, wv, freqs_cis, mask if torch.is_grad_enabled() else None)
+
+
+@slip(replaces="attention_all_heads", caught_by="test_repeated_calls")
+def all_heads_forget_the_mask_without_gradients(x, wq, wk, wv, freqs_cis, mask=None):
+    return attention_all_heads(x, wq, wk, wv, freqs_cis, mask if torch.is_grad_enabled() else None)
+
+
+@slip(replaces="attention_head", caught_by="test_repeated_calls")
+def one_head_with_other_names(x, q, k, v, rows, mask=None):
+    return attention_head(x, q, k, v, rows, mask)
+
+
+@slip(replaces="attention_all_heads", caught_by="test_repeated_calls")
+def all_heads_with_other_names(x, q, k, v, rows, mask=None):
+    return attention_all_heads(x, q, k, v, rows, mask)
+
+
+@slip(replaces="attention_head", caught_by="test_bfloat16")
+def one_head_detaches_its_keys_in_bfloat16(x, wq, wk, wv, freqs_cis, mask=None):
+    return attention_head(x, wq, wk.detach() if x.dtype == torch.bfloat16 else wk, wv, freqs_cis, mask)
+
+
+@slip(replaces="attention_head", caught_by="test_gradients")
+def one_token_has_no_gradient(x, wq, wk, wv, freqs_cis, mask=None):
+    out = attention_head(x, wq, wk, wv, freqs_cis, mask)
+    return out.detach() + 0 * (x.sum() + wq.sum() + wk.sum() + wv.sum()) if len(x) == 1 else out
+
+
+@slip(replaces="attention_head", caught_by="test_gradients")
+def trains_only_with_the_tokens(x, wq, wk, wv, freqs_cis, mask=None):
+    out = attention_head(x, wq, wk, wv, freqs_cis, mask)
+    return out if x.requires_grad else out.detach()
+
+
+@slip(replaces="attention_head", caught_by="test_a_query_with_nothing_to_attend_to")
+def one_token_needs_no_mask(x, wq, wk, wv, freqs_cis, mask=None):
+    return attention_head(x, wq, wk, wv, freqs_cis, None if len(x) == 1 else mask)
+
+
+@slip(replaces="attention_all_heads", caught_by="test_all_heads_match_the_reference")
+def takes_six_tokens_for_six_heads(x, wq, wk, wv, freqs_cis, mask=None):
+    out = attention_all_heads(x, wq, wk, wv, freqs_cis, mask)
+    T, H = len(x), len(wq)
+    return out.view(T, H, -1).transpose(0, 1).reshape(T, -1) if T == H == 6 else out
+
+
 # --- right, in other styles -------------------------------------------------------------------------------
 
 

@@ -287,9 +287,14 @@ def test_float64(impl, reference, randn):
 
 
 def test_bfloat16(impl, reference, randn):
-    """bfloat16 inputs give bfloat16 results"""
+    """bfloat16 inputs give bfloat16 results, and gradients flow as well"""
     for _ in range(2):
         assert_all_same(impl, reference, randn, 6, 4, "bfloat16 inputs", dtype=torch.bfloat16)
+    x, table = randn(6, 4).bfloat16(), randn(6, 6).bfloat16()
+    what = "the gradient in bfloat16"
+    assert_same_gradients(impl, reference, "attention_scores", {"x": x}, randn, what=what)
+    assert_same_gradients(impl, reference, "attention_weights", {"scores": table}, randn, what=what)
+    assert_same_gradients(impl, reference, "context_vectors", {"weights": table, "x": x}, randn, what=what)
 
 
 @pytest.mark.points(2)
@@ -297,26 +302,57 @@ def test_gradients(impl, reference, randn):
     """gradients flow through all three functions, to both inputs of the last one, in a second call too"""
     for dtype in PRECISE:
         for _ in range(2):
-            for name, shapes in (
-                ("attention_scores", {"x": (5, 3)}),
-                ("attention_weights", {"scores": (5, 5)}),
-                ("context_vectors", {"weights": (5, 5), "x": (5, 3)}),
-            ):
-                mine = {leaf: randn(*shape, dtype=dtype).requires_grad_() for leaf, shape in shapes.items()}
-                wide = {leaf: tensor.detach().double().requires_grad_() for leaf, tensor in mine.items()}
-                out, right = getattr(impl, name)(*mine.values()), getattr(reference, name)(*wide.values())
-                cotangent = randn(*right.shape, dtype=dtype)
-                assert_gradients_match(out, mine, right, wide, cotangent, f"{name}: the gradient")
+            assert_same_gradients(impl, reference, "attention_scores", {"x": randn(5, 3, dtype=dtype)}, randn)
+            assert_same_gradients(impl, reference, "attention_weights", {"scores": randn(5, 5, dtype=dtype)}, randn)
+            both = {"weights": randn(5, 5, dtype=dtype), "x": randn(5, 3, dtype=dtype)}
+            for wanted in ("weights", "x"), ("weights",), ("x",):
+                assert_same_gradients(impl, reference, "context_vectors", both, randn, wanted)
+    for size in 5000.0, -5000.0:
+        scores, what = size + randn(5, 5, dtype=torch.float64), f"the gradient for scores of about {size:g}"
+        assert_same_gradients(impl, reference, "attention_weights", {"scores": scores}, randn, what=what)
+
+
+def assert_same_gradients(impl, reference, name: str, inputs, randn, wanted=None, what: str = "the gradient") -> None:
+    """Compare the gradients of those inputs that are wanted, by default all, with the reference's."""
+    wanted = wanted or tuple(inputs)
+    mine = {leaf: tensor.clone().requires_grad_(leaf in wanted) for leaf, tensor in inputs.items()}
+    wide = {leaf: tensor.clone().double().requires_grad_(leaf in wanted) for leaf, tensor in inputs.items()}
+    out, right = getattr(impl, name)(*mine.values()), getattr(reference, name)(*wide.values())
+    leaves, wide_leaves = ({leaf: some[leaf] for leaf in wanted} for some in (mine, wide))
+    cotangent = randn(*right.shape, dtype=out.dtype)
+    tolerance = None
+    if out.dtype == torch.bfloat16:
+        gradients = torch.autograd.grad(
+            (right * cotangent.double()).sum(), list(wide_leaves.values()), retain_graph=True
+        )
+        tolerance = 0.05 * max(float(gradient.abs().max()) for gradient in gradients)
+    assert_gradients_match(out, leaves, right, wide_leaves, cotangent, f"{name}: {what}", tolerance=tolerance)
 
 
 # --- good manners ----------------------------------------------------------------------------------------
 
 
 def test_repeated_calls(impl, reference, randn):
-    """call after call with other sizes and dtypes"""
+    """call after call with other sizes and dtypes, also under no_grad, and with arguments by name"""
     for dtype in torch.float32, torch.float64, torch.float32:
-        for T, D in (4, 3), (4, 3), (7, 3), (4, 9), (2, 2):
+        for T, D in (4, 3), (4, 3), (7, 3), (4, 9), (5, 5), (2, 2):
             assert_all_same(impl, reference, randn, T, D, f"T = {T}, D = {D}, after other calls", dtype=dtype)
+            with torch.no_grad():
+                assert_all_same(impl, reference, randn, T, D, f"T = {T}, D = {D}, under no_grad", dtype=dtype)
+    assert_all_same(impl, reference, randn, 150, 7, "T = 150, D = 7, after smaller ones")
+    x, other = randn(2, 5, 3)
+    mixed = torch.cat((x[:1], other[1:]))  # the first token is the same, the others are not
+    for tokens in x, mixed:
+        table = randn(5, 5)
+        scores, weights = impl.attention_scores(x=tokens), impl.attention_weights(scores=table)
+        context = impl.context_vectors(weights=table, x=tokens)
+        for name, got, inputs in (
+            ("attention_scores", scores, [tokens]),
+            ("attention_weights", weights, [table]),
+            ("context_vectors", context, [table, tokens]),
+        ):
+            right = getattr(reference, name)(*(tensor.double() for tensor in inputs))
+            assert_close(got, right, f"{name}, called with its arguments by name", dtype=torch.float32)
 
 
 def test_leaves_the_inputs_alone(impl, randn):

@@ -273,6 +273,39 @@ def row_by_row(scores):
     return torch.stack([row.softmax(dim=0) for row in scores])
 
 
+@slip(replaces="attention_scores", caught_by="test_repeated_calls")
+def scales_without_gradients(x):
+    scores = x @ x.T
+    return scores if torch.is_grad_enabled() else scores / x.shape[1] ** 0.5
+
+
+@slip(replaces="attention_scores", caught_by="test_repeated_calls")
+def calls_its_argument_tokens(tokens):
+    return tokens @ tokens.T
+
+
+@slip(replaces="attention_scores", caught_by="test_bfloat16")
+def detaches_in_bfloat16(x):
+    return x @ (x.detach() if x.dtype == torch.bfloat16 else x).T
+
+
+@slip(replaces="attention_weights", caught_by="test_repeated_calls")
+def gives_up_on_long_texts(scores):
+    return torch.softmax(scores, dim=-1 if len(scores) <= 64 else 0)
+
+
+@slip(replaces="attention_weights", caught_by="test_gradients")
+def chooses_after_the_overflow(scores):
+    plain = scores.exp() / scores.exp().sum(dim=-1, keepdim=True)
+    return torch.where(scores.abs().amax() < 80, plain, (scores - scores.amax(dim=-1, keepdim=True)).softmax(dim=-1))
+
+
+@slip(replaces="context_vectors", caught_by="test_gradients")
+def gradient_needs_both_inputs(weights, x):
+    context = weights @ x
+    return context if weights.requires_grad and x.requires_grad else context.detach()
+
+
 @slip(replaces="context_vectors", caught_by="test_weights_of_one_pick_a_token")
 def centres_the_tokens(weights, x):
     return context_vectors(weights, x - x.mean(dim=0))

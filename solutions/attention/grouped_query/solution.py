@@ -34,6 +34,8 @@ Rules:
   cases. Compute in the dtype of x or in a more precise one.
 - Any batch size, any strides, and other sizes, rows and masks in each call. Inputs, freqs_cis and the mask included,
   are not modified.
+- A call is right whatever came before it, in training mode and in eval mode: the weights may have been changed in
+  place, as training does, and other modules may have been made and called.
 - No loop over tokens or over the batch. A loop over heads is fine.
 - The gradient of the output reaches x and all four weights.
 - Not allowed: F.scaled_dot_product_attention, nn.MultiheadAttention, F.multi_head_attention_forward, nn.Transformer*,

@@ -737,6 +737,119 @@ class RowsOnTheCpu(Steps):
         return super().turn(heads, torch.polar(torch.ones(freqs_cis.shape), freqs_cis.angle()))
 
 
+@slip(replaces="GroupedQueryAttention", caught_by="test_repeated_calls")
+class ForgetsTheMaskWithoutGradients(Steps):
+    def weigh(self, scores, mask):
+        return super().weigh(scores, mask if torch.is_grad_enabled() else None)
+
+
+@slip(replaces="GroupedQueryAttention", caught_by="test_repeated_calls")
+class KeepsItsRowsInTraining(Steps):
+    def forward(self, x, freqs_cis, mask=None):
+        if self.training:
+            if not hasattr(self, "rows") or self.rows.shape != freqs_cis.shape:
+                self.rows = freqs_cis
+            freqs_cis = self.rows
+        return super().forward(x, freqs_cis, mask)
+
+
+@slip(replaces="GroupedQueryAttention", caught_by="test_modules_are_their_weights")
+class OtherArguments(Steps):
+    def forward(self, x, rows, mask=None):
+        return super().forward(x, rows, mask)
+
+
+@slip(replaces="GroupedQueryAttention", caught_by="test_modules_are_their_weights")
+class TakesTheMaskByNameAlone(Steps):
+    def forward(self, x, freqs_cis, *, mask=None):
+        return super().forward(x, freqs_cis, mask)
+
+
+@slip(replaces="GroupedQueryAttention", caught_by="test_modules_are_their_weights")
+class KeepsItsWeightsInEval(Steps):
+    def project(self, x):
+        weights = [w.weight for w in (self.wq, self.wk, self.wv)]
+        if not self.training:
+            if not hasattr(self, "kept") or self.kept[0].dtype != x.dtype or self.kept[0].device != x.device:
+                self.kept = [weight.clone() for weight in weights]
+            weights = self.kept
+        return [self.split(x @ weight.T) for weight in weights]
+
+
+@slip(replaces="GroupedQueryAttention", caught_by="test_modules_are_their_weights")
+class SharesItsGroups(Steps):
+    def __init__(self, dim, n_heads, n_kv_heads=None):
+        super().__init__(dim, n_heads, n_kv_heads)
+        SharesItsGroups.last = self.n_rep
+
+    def share(self, heads):
+        return repeat_kv(heads, self.last).transpose(1, 2)
+
+
+@slip(replaces="repeat_kv", caught_by="test_repeat_kv_takes_names")
+def calls_its_number_n(x, n):
+    return repeat_kv(x, n)
+
+
+@slip(replaces="repeat_kv", caught_by="test_repeat_kv_of_any_tensor")
+def takes_three_tokens_for_three_heads(x, n_rep):
+    if x.shape[1] == x.shape[2] == 3:
+        return repeat_kv(x.transpose(1, 2), n_rep)
+    return repeat_kv(x, n_rep)
+
+
+@slip(replaces="GroupedQueryAttention", caught_by="test_bfloat16")
+class NoGradientInBfloat16(Steps):
+    def project(self, x):
+        return super().project(x.detach() if x.dtype == torch.bfloat16 else x)
+
+
+@slip(replaces="GroupedQueryAttention", caught_by="test_bfloat16")
+class MaskedRowsSeeEverythingInBfloat16(Steps):
+    def weigh(self, scores, mask):
+        if mask is not None and scores.dtype == torch.bfloat16:
+            mask = mask | ~mask.any(dim=-1, keepdim=True)
+        return super().weigh(scores, mask)
+
+
+@slip(replaces="GroupedQueryAttention", caught_by="test_gradients")
+class OneTokenHasNoGradient(Steps):
+    def forward(self, x, freqs_cis, mask=None):
+        output = super().forward(x, freqs_cis, mask)
+        return output.detach() + 0 * self.wo(x) if x.shape[1] == 1 else output
+
+
+@slip(replaces="GroupedQueryAttention", caught_by="test_gradients")
+class TrainsOnlyWithTheInput(Steps):
+    def forward(self, x, freqs_cis, mask=None):
+        output = super().forward(x, freqs_cis, mask)
+        return output if x.requires_grad else output.detach()
+
+
+@slip(replaces="GroupedQueryAttention", caught_by="test_masks_of_every_shape")
+class TakesHeadsForTheBatch(Steps):
+    def weigh(self, scores, mask):
+        if mask is not None and mask.dim() == 3 and len(mask) == len(scores):
+            mask = mask[:, None]
+        return super().weigh(scores, mask)
+
+
+@slip(replaces="GroupedQueryAttention", caught_by="test_masks_of_every_shape")
+class TurnsAColumnMaskOver(Steps):
+    def weigh(self, scores, mask):
+        if mask is not None and mask.dim() == 4 and mask.shape[-1] == 1:
+            mask = mask.mT
+        return super().weigh(scores, mask)
+
+
+@slip(replaces="GroupedQueryAttention", caught_by="test_parameter_names")
+class SavesTheMask(Steps):
+    def weigh(self, scores, mask):
+        if mask is not None:
+            self.register_buffer("mask", mask)
+        return super().weigh(scores, mask)
+
+
 # --- right, in other styles -------------------------------------------------------------------------------
 
 

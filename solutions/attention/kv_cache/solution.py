@@ -26,7 +26,8 @@ Rules:
 - A mask is boolean, True = may attend, and broadcasts to (B, H, T, S) as PyTorch broadcasts. It replaces the causal
   one. A query that may attend to nothing gets heads of exactly 0, so an output of exactly 0.
 - The weights of hidden keys are exactly 0, and scores of 10 000 and -10 000 give right results.
-- A prompt in one call, in chunks, or token by token: the outputs are the same.
+- A prompt in one call, in chunks, or token by token: the outputs are the same, in training mode and in eval mode.
+- The weights may be changed in place between two sequences, as training does.
 - A step projects only the new tokens.
 - No loop over tokens or over the batch. A loop over heads is fine.
 - float32 and bfloat16 modules; freqs_cis is complex64 in both cases. The output and the caches have the module's dtype.

@@ -125,6 +125,10 @@ def test_parameter_names(impl, randn):
         by_hand = x[..., [0, 1, 0, 1, 2, 3, 2, 3]]  # each of two values serves two heads
         out = attend(module, x, 0, turns(0, 1, 2))
         assert_close(out, by_hand, "a single token, loaded weights that pick its first four features: the output")
+    attend(module, randn(1, 2, 8), 1, turns(1, 2, 2), torch.ones(2, 3, dtype=torch.bool))
+    extra = sorted(set(module.state_dict()) - set(asked))
+    if extra:
+        raise CheckFailure(f"After three calls state_dict() also holds {', '.join(extra)}, which would be saved.")
 
 
 @pytest.mark.visible
@@ -190,8 +194,8 @@ def test_the_rest_of_the_cache_stays(impl, twins, randn):
 
 def test_modules_have_their_own_caches(impl, twins, randn):
     """two modules do not share a cache"""
-    one, ref = twins("CachedAttention", 12, 3, 1, 2, 6)
-    other, _ = twins("CachedAttention", 12, 3, 1, 2, 6)
+    one, ref = twins("CachedAttention", 12, 3, 1, max_batch=2, max_len=6)
+    other, _ = twins("CachedAttention", dim=12, n_heads=3, n_kv_heads=1, max_batch=2, max_len=6)
     x, y = randn(2, 3, 12), randn(2, 3, 12)
 
     attend(one, x[:, :2], 0, turns(0, 2, 4))
@@ -369,12 +373,12 @@ def test_only_distances_count(twins, randn):
 
 def test_a_step_projects_only_the_new_token(impl, twins, randn):
     """earlier tokens are not projected again"""
-    mine, ref = twins("CachedAttention", 12, 3, 1, 2, 70)
-    x = randn(2, 64, 12)
+    mine, ref = twins("CachedAttention", 12, 3, 1, 2, 90)
+    x = randn(2, 84, 12)
     for module, tokens in (mine, x), (ref, x.double()):
-        attend(module, tokens[:, :60], 0, turns(0, 60, 4))
+        attend(module, tokens[:, :80], 0, turns(0, 80, 4))
 
-    for start_pos, T in (60, 1), (61, 3):
+    for start_pos, T in (80, 1), (81, 3):
         with impl.trace() as trace:
             step = attend(mine, x[:, start_pos : start_pos + T], start_pos, turns(start_pos, T, 4))
         right = attend(ref, x[:, start_pos : start_pos + T].double(), start_pos, turns(start_pos, T, 4))
@@ -415,7 +419,7 @@ def test_masks_of_every_shape(twins, randn, randint):
     """a mask broadcasts to (B, H, T, start_pos + T) and replaces the causal one"""
     mine, ref = twins("CachedAttention", 12, 3, 1, 3, 9)
 
-    for start_pos, T, S in (0, 5, 5), (5, 2, 7), (7, 1, 8):
+    for start_pos, T, S in (0, 5, 5), (5, 2, 7), (7, 1, 8), (0, 3, 3), (3, 3, 6):  # 3 tokens, sequences and heads
         for shape in (T, S), (1, S), (3, 1, T, S), (3, 1, 1, S), (1, 3, 1, S), (3, T, S), (3, 3, T, S):
             mask = randint(0, 2, shape).bool()
             mask[..., 0] |= ~mask.any(dim=-1)
@@ -423,6 +427,12 @@ def test_masks_of_every_shape(twins, randn, randint):
             assert_same(mine, ref, randn(3, T, 12), start_pos, what, mask)
         full = torch.ones(T, 1, dtype=torch.bool)
         assert_same(mine, ref, randn(3, T, 12), start_pos, f"a mask of {T} times True: the output", full)
+        for shape in (T, 1), (3, 1, T, 1), (3, 3, 1, 1):
+            column, what = (
+                randint(0, 2, shape).bool(),
+                f"a mask of shape {shape}, {T} tokens at {start_pos}: the output",
+            )
+            assert_same(mine, ref, randn(3, T, 12), start_pos, what, column)
         assert_same(mine, ref, randn(3, T, 12), start_pos, f"{T} tokens at {start_pos} without a mask: the output")
 
 
@@ -430,10 +440,14 @@ def test_a_query_with_nothing_to_attend_to(twins, randn, randint):
     """a token that may attend to nothing gets an output of exactly 0"""
     mine, ref = twins("CachedAttention", 12, 3, 1, 3, 9)
 
-    for start_pos, T, S in (0, 4, 4), (4, 2, 6):
+    for start_pos, T, S in (0, 4, 4), (4, 2, 6), (6, 1, 7), (0, 1, 1):
         row, item = randint(0, 2, (T, S)).bool(), torch.ones(3, 1, 1, S, dtype=torch.bool)
-        row[:, 0], row[1], item[2] = True, False, False
-        for who, mask in {"token 1": row, "the last sequence": item, "everyone": torch.zeros(1, 1).bool()}.items():
+        row[:, 0], row[T // 2], item[2] = True, False, False
+        for who, mask in {
+            f"new token {T // 2}": row,
+            "the last sequence": item,
+            "everyone": torch.zeros(1, 1).bool(),
+        }.items():
             x = randn(3, T, 12)
             out = attend(mine, x, start_pos, turns(start_pos, T, 4), mask)
 
@@ -473,12 +487,46 @@ def test_bfloat16(twins, randn, randint):
     mask = randint(0, 2, (2, 1, 2, 5)).bool()
     mask[..., 0] = True
     assert_same(mine, ref, randn(2, 2, 16), 3, "bfloat16, with a mask: the output", mask, dtype=torch.bfloat16)
+    mask[1] = False
+    what = "bfloat16, a sequence that may attend to nothing: the output"
+    assert_same(mine, ref, randn(2, 2, 16), 3, what, mask, dtype=torch.bfloat16)
     for name in "cache_k", "cache_v":
         right = dict(ref.named_buffers())[name]
         assert_close(dict(mine.named_buffers())[name], right, f"{name} of a bfloat16 module", dtype=torch.bfloat16)
 
 
 # --- good manners ------------------------------------------------------------------------------------------
+
+
+def test_repeated_calls(twins, randn, randint):
+    """call after call: with names, in training mode, beside another module, and after the weights were changed"""
+    mine, ref = twins("CachedAttention", 12, 3, 1, 3, 9)
+    other, other_ref = twins("CachedAttention", 12, 2, 2, 3, 9)
+
+    for factor in 1.0, -0.5, 2.0:
+        with torch.no_grad():
+            for parameter in (*mine.parameters(), *ref.parameters()):
+                parameter.mul_(factor)
+        for start_pos, T in (0, 4), (4, 1), (5, 2):
+            what = f"all weights times {factor}, {T} tokens at start_pos {start_pos}: the output"
+            assert_same(mine, ref, randn(2, T, 12), start_pos, what)
+            what = f"H = 2, G = 2, beside a module with H = 3, G = 1, {T} tokens at start_pos {start_pos}: the output"
+            assert_same(other, other_ref, randn(2, T, 12), start_pos, what)
+    mine.train()
+    for start_pos, T in (0, 4), (4, 1), (5, 3):
+        mask = randint(0, 2, (T, start_pos + T)).bool()
+        mask[:, 0] = True
+        for given in mask, None:
+            what = f"in training mode, {T} tokens at start_pos {start_pos}, {'no' if given is None else 'a'} mask"
+            assert_same(mine, ref, randn(2, T, 12), start_pos, f"{what}: the output", given)
+    for by_name in True, False:
+        x, freqs_cis, mask = randn(2, 3, 12), turns(2, 3, 4), randint(0, 2, (3, 5)).bool()
+        with torch.no_grad():
+            right = ref(x.double(), 2, freqs_cis, mask)
+            named = {"x": x, "start_pos": 2, "freqs_cis": freqs_cis, "mask": mask}
+            out = mine(**named) if by_name else mine(*named.values())
+        what = "called with all arguments by name" if by_name else "called with the mask as fourth argument"
+        assert_close(out, right, f"{what}: the output", dtype=torch.float32)
 
 
 def test_leaves_the_inputs_alone(twins, randn):
@@ -512,7 +560,9 @@ def test_no_loop_over_tokens_or_batch(impl, twins, randn):
 
 def test_follows_the_device(impl, twins, randn):
     """computes on the device that the module and the inputs are on"""
-    module = impl.CachedAttention(12, 3, 1, 2, 9).to("meta")
+    module = impl.CachedAttention(12, 3, 1, 2, 9)
+    attend(module, randn(2, 4, 12), 0, turns(0, 4, 4))
+    module.to("meta")  # after a call, so that what it has kept must move as well
     x, freqs_cis = randn(2, 4, 12).to("meta"), turns(0, 4, 4).to("meta")
 
     assert_follows_device(impl, lambda: attend(module, x, 0, freqs_cis), "the output of a prompt")

@@ -652,6 +652,81 @@ class OneTooFew(Steps):
             raise ValueError
 
 
+@slip(replaces="CachedAttention", caught_by="test_repeated_calls")
+class OtherArguments(Steps):
+    def forward(self, x, position, rows, mask=None):
+        return super().forward(x, position, rows, mask)
+
+
+@slip(replaces="CachedAttention", caught_by="test_repeated_calls")
+class TakesTheMaskByNameAlone(Steps):
+    def forward(self, x, start_pos, freqs_cis, *, mask=None):
+        return super().forward(x, start_pos, freqs_cis, mask)
+
+
+@slip(replaces="CachedAttention", caught_by="test_repeated_calls")
+class KeepsItsFirstWeights(Steps):
+    def project(self, x):
+        if not hasattr(self, "kept") or self.kept[0].dtype != x.dtype or self.kept[0].device != x.device:
+            self.kept = [w.weight.detach().clone() for w in (self.wq, self.wk, self.wv)]
+        return [(x @ weight.T).unflatten(-1, (-1, self.head_dim)) for weight in self.kept]
+
+
+@slip(replaces="CachedAttention", caught_by="test_repeated_calls")
+class SharesItsScale(Steps):
+    def __init__(self, dim, n_heads, n_kv_heads, max_batch, max_len):
+        super().__init__(dim, n_heads, n_kv_heads, max_batch, max_len)
+        SharesItsScale.root = math.sqrt(self.head_dim)
+
+    def scale(self):
+        return 1 / self.root
+
+
+@slip(replaces="CachedAttention", caught_by="test_repeated_calls")
+class NoCausalMaskInTraining(Steps):
+    def forward(self, x, start_pos, freqs_cis, mask=None):
+        if self.training and mask is None:
+            mask = torch.ones(1, 1, dtype=torch.bool, device=x.device)
+        return super().forward(x, start_pos, freqs_cis, mask)
+
+
+@slip(replaces="CachedAttention", caught_by="test_masks_of_every_shape")
+class TakesThreeTokensForThreeSequences(Steps):
+    def forward(self, x, start_pos, freqs_cis, mask=None):
+        if mask is not None and mask.dim() == 2 and len(mask) == len(x) > 1:
+            mask = mask[:, None, None]
+        return super().forward(x, start_pos, freqs_cis, mask)
+
+
+@slip(replaces="CachedAttention", caught_by="test_masks_of_every_shape")
+class TurnsAColumnMaskOver(Steps):
+    def forward(self, x, start_pos, freqs_cis, mask=None):
+        if mask is not None and mask.shape[-1] == 1 and mask.shape[-2] == start_pos + x.shape[1]:
+            mask = mask.mT
+        return super().forward(x, start_pos, freqs_cis, mask)
+
+
+@slip(replaces="CachedAttention", caught_by="test_a_query_with_nothing_to_attend_to")
+class TheFirstTokenNeedsNoMask(Steps):
+    def forward(self, x, start_pos, freqs_cis, mask=None):
+        return super().forward(x, start_pos, freqs_cis, None if start_pos + x.shape[1] == 1 else mask)
+
+
+@slip(replaces="CachedAttention", caught_by="test_bfloat16")
+class MaskedRowsSeeEverythingInBfloat16(Steps):
+    def forward(self, x, start_pos, freqs_cis, mask=None):
+        if mask is not None and x.dtype == torch.bfloat16:
+            mask = mask | ~mask.any(dim=-1, keepdim=True)
+        return super().forward(x, start_pos, freqs_cis, mask)
+
+
+@slip(replaces="CachedAttention", caught_by="test_parameter_names")
+class SavesItsPosition(Steps):
+    def forward(self, x, start_pos, freqs_cis, mask=None):
+        self.register_buffer("length", torch.tensor(start_pos + x.shape[1], device=x.device))
+        return super().forward(x, start_pos, freqs_cis, mask)
+
+
 # --- right, in other styles --------------------------------------------------------------------------------
 
 

@@ -151,8 +151,8 @@ def test_weights_of_a_query_sum_to_1(impl, randn):
 
 @pytest.mark.points(2)
 def test_any_number_of_leading_dimensions(impl, randn):
-    """a slice of a batch gets the same answer alone, with one to three leading dimensions"""
-    for lead in (3,), (2, 3), (4, 4), (2, 1, 3):
+    """a slice of a batch gets the same answer alone, with one to four leading dimensions"""
+    for lead in (3,), (2, 3), (4, 4), (2, 1, 3), (2, 1, 2, 2):
         inputs = draw(randn, *lead, T=4, S=4, K=4)  # all alike, so that mixed up dimensions fit
         together = attend(impl, *inputs)
 
@@ -251,24 +251,31 @@ def test_true_in_a_mask_means_may_attend(impl, randn):
 @pytest.mark.points(2)
 def test_masks_of_every_shape(impl, randn, randint):
     """a mask broadcasts to (..., T, S); keys that score alike share what there is"""
-    shapes = {
-        (3, 2): [(4, 5), (5,), (1, 5), (3, 1, 4, 5), (3, 1, 1, 5), (1, 2, 1, 5), (2, 4, 5), (2, 1, 5), (3, 2, 4, 5)],
-        (3, 3): [(3, 4, 5)],  # it belongs to the heads
-        (3,): [(4, 5), (5,), (1, 5), (3, 1, 5), (1, 4, 5), (3, 4, 5)],
-        (): [(4, 5), (5,), (1, 5)],
+    shapes = {  # leading dimensions and S, for T = 4; some sizes are alike, so that mixed up dimensions fit
+        ((3, 2), 5): [(4, 5), (5,), (1, 5), (4, 1), (3, 1, 1, 5), (1, 2, 1, 5), (2, 4, 5), (2, 1, 5), (3, 2, 4, 5)],
+        ((3, 3), 5): [(3, 4, 5), (3, 1, 4, 5)],  # the first belongs to the heads
+        ((4, 4), 4): [(4, 4), (4, 1), (1, 4), (4,), (4, 4, 4), (4, 1, 1, 4), (4, 1, 4, 1)],
+        ((3,), 5): [(4, 5), (5,), (1, 5), (3, 1, 5), (1, 4, 5), (3, 4, 5)],
+        ((4,), 5): [(4, 5), (4, 1), (4, 1, 5)],
+        ((), 5): [(4, 5), (5,), (1, 5), (4, 1)],
+        ((), 4): [(4, 1)],
+        ((2,), 1): [(4, 1), (2, 1, 1)],
+        ((2, 1, 3), 5): [(4, 5), (3, 1, 5), (2, 1, 1, 1, 5)],
+        ((2, 1, 2, 1), 5): [(2, 1, 4, 5)],
     }
 
-    for lead, masks in shapes.items():
+    for (lead, S), masks in shapes.items():
         for shape in masks:
             for _ in range(2):
-                q, k, v = draw(randn, *lead)
-                mask = some_mask(randint, *shape)
+                q, k, v = draw(randn, *lead, S=S)
+                mask = randint(0, 2, shape).bool() if shape[-1] == 1 else some_mask(randint, *shape)
                 output, weights = attend(impl, 0 * q, k, v, mask)  # all scores are 0, so that their scale is no matter
 
-                by_hand = mask / mask.sum(dim=-1, keepdim=True)
-                what = f"queries of 0 with leading dimensions {lead} and a mask of shape {shape}"
-                assert_close(weights, by_hand.expand(*lead, 4, 5), f"{what}: the weights")
-                assert_close(output, by_hand.expand(*lead, 4, 5) @ v, f"{what}: the output")
+                allowed = mask.expand(*lead, 4, S)
+                by_hand = allowed / allowed.sum(dim=-1, keepdim=True).clamp(min=1)
+                what = f"queries of 0 with leading dimensions {lead}, S = {S} and a mask of shape {shape}"
+                assert_close(weights, by_hand, f"{what}: the weights")
+                assert_close(output, by_hand @ v, f"{what}: the output")
 
 
 def test_masked_weights_are_exactly_0(impl, randn, randint):
@@ -342,9 +349,10 @@ def test_matches_the_reference(impl, reference, randn, randint, rng):
         mask = some_mask(randint, *lead, S, T).mT
         mask[..., 0] |= ~mask.any(dim=-1)
         assert_same(impl, reference, (q, k, v), mask, f"{sizes}, with a mask")
-    assert_same(impl, reference, draw(randn, 2, T=60, S=70, K=64, Kv=32), what="T = 60, S = 70, K = 64, Kv = 32")
-    x = randn(2, 7, 4)
-    assert_same(impl, reference, (x, x, x), what="one tensor for queries, keys and values")
+    assert_same(impl, reference, draw(randn, 2, T=60, S=70, K=128, Kv=32), what="T = 60, S = 70, K = 128, Kv = 32")
+    assert_same(impl, reference, draw(randn, 9, 9, T=9, S=9, K=9, Kv=9), what="B = H = T = S = K = Kv = 9")
+    for x in randn(2, 7, 4), randn(2, 3, 4, 4):
+        assert_same(impl, reference, (x, x, x), what="one tensor for queries, keys and values")
 
 
 def test_float64(impl, reference, randn, randint):
@@ -357,28 +365,59 @@ def test_float64(impl, reference, randn, randint):
 
 
 def test_bfloat16(impl, reference, randn, randint):
-    """bfloat16 inputs give a bfloat16 output and bfloat16 weights"""
+    """bfloat16 inputs give a bfloat16 output and bfloat16 weights, and gradients flow as well"""
     for mask in None, None, some_mask(randint, 3, 1, 4, 5):
         assert_same(impl, reference, draw(randn, 3, 2, S=6), None, "bfloat16", dtype=torch.bfloat16)
         assert_same(impl, reference, draw(randn, 3, 2), mask, "bfloat16", dtype=torch.bfloat16)
+    nothing = some_mask(randint, 3, 1, 4, 5)
+    nothing[1, :, 2] = False
+    for mask in None, nothing:
+        assert_same_gradients(impl, reference, randn, (3, 2), mask, torch.bfloat16, "the gradient in bfloat16")
 
 
-def assert_same_gradients(impl, reference, randn, lead, mask, dtype, what) -> None:
-    """Compare the gradients of fresh queries, keys and values with the reference's."""
-    mine = {name: x.requires_grad_() for name, x in zip("qkv", draw(randn, *lead, dtype=dtype), strict=True)}
-    wide = {name: x.detach().double().requires_grad_() for name, x in mine.items()}
-    output, _ = attend(impl, *mine.values(), mask)
-    right, _ = reference.scaled_dot_product_attention(*wide.values(), mask)
-    assert_gradients_match(output, mine, right, wide, randn(*lead, 4, 3, dtype=dtype), what)
+def assert_same_gradients(impl, reference, randn, lead, mask, dtype, what, names: str = "qkv", **sizes: int) -> None:
+    """Compare the gradients of fresh queries, keys and values with the reference's.
+
+    Args:
+        names: Which of the three require a gradient; "x" if one tensor stands for all of them.
+    """
+    if names == "x":
+        x = randn(*lead, 5, 4, dtype=dtype).requires_grad_()
+        wide = x.detach().double().requires_grad_()
+        inputs, wide_inputs, leaves, wide_leaves = (x, x, x), (wide, wide, wide), {"x": x}, {"x": wide}
+    else:
+        inputs = draw(randn, *lead, dtype=dtype, **sizes)
+        wide_inputs = [x.clone().double() for x in inputs]
+        leaves, wide_leaves = (
+            {name: x.requires_grad_() for name, x in zip("qkv", some, strict=True) if name in names}
+            for some in (inputs, wide_inputs)
+        )
+    output, _ = attend(impl, *inputs, mask)
+    right, _ = reference.scaled_dot_product_attention(*wide_inputs, mask)
+    cotangent, tolerance = randn(*right.shape, dtype=dtype), None
+    if dtype == torch.bfloat16:
+        loss = (right * cotangent.double()).sum()
+        gradients = torch.autograd.grad(loss, list(wide_leaves.values()), retain_graph=True)
+        tolerance = 0.1 * max(float(gradient.abs().max()) for gradient in gradients)
+    assert_gradients_match(output, leaves, right, wide_leaves, cotangent, what, tolerance=tolerance)
 
 
 @pytest.mark.points(2)
 def test_gradients(impl, reference, randn):
-    """the gradients of q, k and v, in a second call too"""
+    """the gradients of q, k and v, in a second call too, also if they are one tensor, and of one of them alone"""
     for dtype in PRECISE:
         for lead in (), (2, 3), (2, 3):
             what = f"the gradient with leading dimensions {lead}"
             assert_same_gradients(impl, reference, randn, lead, None, dtype, what)
+        what = "one tensor for queries, keys and values: the gradient"
+        assert_same_gradients(impl, reference, randn, (2, 3), None, dtype, what, "x")
+        for name in "qkv":
+            assert_same_gradients(
+                impl, reference, randn, (2,), None, dtype, f"only {name} needs one: the gradient", name
+            )
+        for sizes in {"T": 1}, {"S": 1}, {"K": 1}:
+            what = f"{sizes}: the gradient"
+            assert_same_gradients(impl, reference, randn, (2, 3), None, dtype, what, **sizes)
 
 
 @pytest.mark.points(2)
@@ -391,18 +430,36 @@ def test_gradients_under_a_mask(impl, reference, randn, randint):
             assert_same_gradients(impl, reference, randn, (2, 3), mask, dtype, "the gradient under a mask")
         nothing = torch.zeros(1, 5, dtype=torch.bool)
         assert_same_gradients(impl, reference, randn, (2,), nothing, dtype, "the gradient where nothing is allowed")
+        column = torch.tensor([[True], [False], [True], [True]])
+        for S in 5, 1:
+            what = f"S = {S}, a mask of shape (4, 1): the gradient"
+            assert_same_gradients(impl, reference, randn, (2,), column, dtype, what, S=S)
+        causal = torch.ones(5, 5, dtype=torch.bool).tril()
+        what = "one tensor for queries, keys and values, a causal mask: the gradient"
+        assert_same_gradients(impl, reference, randn, (2, 3), causal, dtype, what, "x")
 
 
 # --- good manners ----------------------------------------------------------------------------------------
 
 
 def test_repeated_calls(impl, reference, randn, randint):
-    """call after call with other sizes, masks and dtypes"""
+    """call after call with other sizes, masks and dtypes, also under no_grad, and with arguments by name"""
     for dtype in torch.float32, torch.float64, torch.float32:
         for T, S, K, masked in (3, 4, 4, True), (3, 4, 4, True), (3, 4, 4, False), (6, 2, 16, True), (2, 7, 4, False):
             mask = some_mask(randint, 2, T, S) if masked else None
             what = f"T = {T}, S = {S}, K = {K}, after other calls"
             assert_same(impl, reference, draw(randn, 2, T=T, S=S, K=K), mask, what, dtype=dtype)
+            with torch.no_grad():
+                what = f"T = {T}, S = {S}, K = {K}, under no_grad"
+                assert_same(impl, reference, draw(randn, 2, T=T, S=S, K=K), mask, what, dtype=dtype)
+    for name_it in True, False:
+        (q, k, v), mask = draw(randn, 2), some_mask(randint, 4, 5)
+        call = impl.scaled_dot_product_attention
+        output, weights = call(mask=mask, v=v, k=k, q=q) if name_it else call(q, k, v, mask)
+        right, right_weights = reference.scaled_dot_product_attention(q.double(), k.double(), v.double(), mask)
+        what = "called with q, k, v and mask by name" if name_it else "called with the mask as fourth argument"
+        assert_close(weights, right_weights, f"{what}: the weights", dtype=torch.float32)
+        assert_close(output, right, f"{what}: the output", dtype=torch.float32)
 
 
 def test_leaves_the_inputs_alone(impl, randn, randint):

@@ -506,6 +506,73 @@ def makes_its_mask_on_the_cpu(q, k, v, mask=None):
     return answer(score(q, k), v, everything if mask is None else mask)
 
 
+@slip(replaces="scaled_dot_product_attention", caught_by="test_repeated_calls")
+def forgets_the_mask_without_gradients(q, k, v, mask=None):
+    return answer(score(q, k), v, mask if torch.is_grad_enabled() else None)
+
+
+@slip(replaces="scaled_dot_product_attention", caught_by="test_repeated_calls")
+def other_names(query, key, value, mask=None):
+    return answer(score(query, key), value, mask)
+
+
+@slip(replaces="scaled_dot_product_attention", caught_by="test_repeated_calls")
+def takes_the_mask_by_name_alone(q, k, v, *, mask=None):
+    return answer(score(q, k), v, mask)
+
+
+@slip(replaces="scaled_dot_product_attention", caught_by="test_bfloat16")
+def detaches_the_keys_in_bfloat16(q, k, v, mask=None):
+    return answer(score(q, k.detach() if k.dtype == torch.bfloat16 else k), v, mask)
+
+
+@slip(replaces="scaled_dot_product_attention", caught_by="test_masks_of_every_shape")
+def takes_a_square_mask_for_padding(q, k, v, mask=None):
+    if mask is not None and mask.dim() == 2 and q.dim() > 2 and len(mask) == len(q):
+        mask = mask.view(len(mask), *[1] * (q.dim() - 2), mask.shape[-1])
+    return answer(score(q, k), v, mask)
+
+
+@slip(replaces="scaled_dot_product_attention", caught_by="test_masks_of_every_shape")
+def turns_a_column_mask_over(q, k, v, mask=None):
+    if mask is not None and mask.dim() > 1 and mask.shape[-1] == 1 and q.shape[-2] == k.shape[-2]:
+        mask = mask.mT
+    return answer(score(q, k), v, mask)
+
+
+@slip(replaces="scaled_dot_product_attention", caught_by="test_masks_of_every_shape")
+def one_key_is_always_seen(q, k, v, mask=None):
+    if k.shape[-2] == 1:
+        weights = torch.ones_like(score(q, k))
+        return weights @ v, weights
+    return answer(score(q, k), v, mask)
+
+
+@slip(replaces="scaled_dot_product_attention", caught_by="test_gradients")
+def one_key_has_no_gradient(q, k, v, mask=None):
+    if k.shape[-2] == 1 and mask is None:
+        return v.detach().expand(*q.shape[:-1], v.shape[-1]) + 0 * q.sum(), torch.ones_like(score(q, k))
+    return answer(score(q, k), v, mask)
+
+
+@slip(replaces="scaled_dot_product_attention", caught_by="test_gradients")
+def detaches_keys_that_are_the_queries(q, k, v, mask=None):
+    return answer(score(q, k.detach() if k is q else k), v, mask)
+
+
+@slip(replaces="scaled_dot_product_attention", caught_by="test_matches_the_reference")
+def self_attention_is_causal(q, k, v, mask=None):
+    if mask is None and q is k and q.dim() == 4:
+        mask = torch.ones(q.shape[-2], q.shape[-2], dtype=torch.bool, device=q.device).tril()
+    return answer(score(q, k), v, mask)
+
+
+@slip(replaces="scaled_dot_product_attention", caught_by="test_any_number_of_leading_dimensions")
+def three_leading_dimensions_at_most(q, k, v, mask=None):
+    assert q.dim() <= 5
+    return answer(score(q, k), v, mask)
+
+
 # --- right, in other styles ------------------------------------------------------------------------------
 
 

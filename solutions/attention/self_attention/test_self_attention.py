@@ -99,19 +99,20 @@ def test_shapes(impl, randn):
 @pytest.mark.visible
 def test_parameter_names(impl, randn):
     """the weights of wq, wk and wv, (d_out, d_in) each and nothing else, are saved and loaded"""
-    module = impl.SelfAttention(3, 5)
-    wq, wk = randn(2, 5, 3)
+    for causal in False, True:
+        module = impl.SelfAttention(3, 5, causal)
+        wq, wk = randn(2, 5, 3)
 
-    assert_names(module.named_parameters(), "named_parameters()")
-    assert_names(module.state_dict().items(), "state_dict()")
-    for shift in 0.0, 4.0:
-        wv = torch.arange(15.0).view(5, 3) + shift
-        module.load_state_dict({"wq.weight": wq, "wk.weight": wk, "wv.weight": wv})
-        context, _ = attend(module, torch.tensor([[[0.0, 1.0, 0.0]]]))
+        assert_names(module.named_parameters(), "named_parameters()")
+        assert_names(module.state_dict().items(), "state_dict()")
+        for shift in 0.0, 4.0:
+            wv = torch.arange(15.0).view(5, 3) + shift
+            module.load_state_dict({"wq.weight": wq, "wk.weight": wk, "wv.weight": wv})
+            context, _ = attend(module, torch.tensor([[[0.0, 1.0, 0.0]]]))
 
-        what = "the one token (0, 1, 0): the context, which is column 1 of the wv.weight that was loaded"
-        assert_close(context.flatten(), wv[:, 1], what)
-    assert_names(module.state_dict().items(), "state_dict() after two calls")
+            what = "the one token (0, 1, 0): the context, which is column 1 of the wv.weight that was loaded"
+            assert_close(context.flatten(), wv[:, 1], what)
+        assert_names(module.state_dict().items(), f"state_dict() after two calls, causal = {causal},")
 
 
 def assert_names(found, place):
@@ -325,13 +326,16 @@ def test_float64(twins, randn):
     for causal in False, True:
         mine, ref = twins("SelfAttention", 6, 4, causal=causal)  # sqrt(4) held in float32 is exact, and welcome
         mine.double()
+        finer = {name: w + 1e-6 * randn(*w.shape, dtype=torch.float64) for name, w in ref.state_dict().items()}
+        mine.load_state_dict(finer)  # weights that float32 cannot hold
+        ref.load_state_dict(finer)
         hint = "If the other checks pass: what is rounded to float32 on the way?"
         for _ in range(2):
             assert_same(mine, ref, randn(3, 5, 6), f"float64, causal = {causal}", dtype=torch.float64, hint=hint)
 
 
 def test_bfloat16(twins, randn):
-    """a bfloat16 module takes and returns bfloat16"""
+    """a bfloat16 module takes and returns bfloat16, and gradients flow as well"""
     for causal in False, True:
         mine, ref = twins("SelfAttention", 6, 4, causal=causal)
         mine.bfloat16()
@@ -339,6 +343,12 @@ def test_bfloat16(twins, randn):
         for _ in range(2):
             x = 0.5 * randn(3, 5, 6)  # scores below 1: of larger ones bfloat16 keeps too few digits
             assert_same(mine, ref, x.bfloat16(), f"bfloat16, causal = {causal}", dtype=torch.bfloat16)
+        x = (0.5 * randn(3, 5, 6)).bfloat16().requires_grad_()
+        wide, cotangent = x.detach().double().requires_grad_(), randn(3, 5, 4)
+        context, right = attend(mine, x)[0], ref(wide)[0]
+        loose = 0.1 * float(torch.autograd.grad((right * cotangent).sum(), wide, retain_graph=True)[0].abs().max())
+        what = f"bfloat16, causal = {causal}: the gradient"
+        assert_gradients_match(context, {"x": x}, right, {"x": wide}, cotangent, what, tolerance=loose)
 
 
 @pytest.mark.points(2)
@@ -348,30 +358,64 @@ def test_gradients(twins, randn):
         for dtype in PRECISE:
             mine, ref = twins("SelfAttention", 6, 4, causal=causal)
             mine.to(dtype)
-            for what in "the gradient", "the gradient in a second backward pass":
-                x = randn(2, 5, 6, dtype=dtype).requires_grad_()
+            for what, T in (
+                ("the gradient", 5),
+                ("the gradient in a second backward pass", 5),
+                ("one token's gradient", 1),
+            ):
+                x = randn(2, T, 6, dtype=dtype).requires_grad_()
                 wide = x.detach().double().requires_grad_()
                 leaves = {"x": x} | dict(mine.named_parameters())
                 wide_leaves = {"x": wide} | dict(ref.named_parameters())
-                cotangent = randn(2, 5, 4, dtype=dtype)
+                cotangent = randn(2, T, 4, dtype=dtype)
                 output, right = attend(mine, x)[0], ref(wide)[0]
                 when = f"{what}, causal = {causal},"
                 assert_gradients_match(output, leaves, right, wide_leaves, cotangent, when)
+            x, cotangent = randn(2, 5, 6, dtype=dtype), randn(2, 5, 4, dtype=dtype)
+            leaves, wide_leaves = dict(mine.named_parameters()), dict(ref.named_parameters())
+            output, right = attend(mine, x)[0], ref(x.double())[0]
+            when = f"the gradient, where x needs none, causal = {causal},"
+            assert_gradients_match(output, leaves, right, wide_leaves, cotangent, when)
 
 
 # --- good manners -----------------------------------------------------------------------------------------
 
 
 def test_repeated_calls(twins, randn):
-    """two modules, call after call with other numbers of tokens, other batches and dtypes"""
+    """two modules, call after call with other sizes and dtypes, also under no_grad and in training mode"""
     modules = {causal: twins("SelfAttention", 6, 4, causal=causal) for causal in (True, False)}
 
     for dtype in torch.float32, torch.float64, torch.float32:
-        for B, T in (2, 3), (2, 3), (1, 6), (4, 2), (1, 150):
+        for B, T in (2, 3), (2, 3), (1, 6), (4, 2), (4, 4), (1, 150):
             for causal, (mine, ref) in modules.items():
                 mine.to(dtype)
                 what = f"B = {B}, T = {T}, causal = {causal}, after other calls"
                 assert_same(mine, ref, randn(B, T, 6), what, dtype=dtype)
+                with torch.no_grad():
+                    what = f"B = {B}, T = {T}, causal = {causal}, under no_grad"
+                    assert_same(mine, ref, randn(B, T, 6), what, dtype=dtype)
+        for causal, (mine, ref) in modules.items():
+            what = f"causal = {causal}, in training mode"
+            assert_same(mine.train(), ref, randn(3, 3, 6), what, dtype=dtype)
+            mine.eval()
+
+
+def test_modules_are_their_weights(impl, twins, randn):
+    """answers follow weights that were changed in place, whatever other modules there are; arguments by name"""
+    for causal in False, True:
+        mine, ref = twins("SelfAttention", d_in=6, d_out=4, causal=causal)
+        other, other_ref = twins("SelfAttention", d_in=6, d_out=9, causal=not causal)
+
+        for factor in 1.0, -0.5, 2.0:
+            with torch.no_grad():
+                for parameter in (*mine.parameters(), *ref.parameters()):
+                    parameter.mul_(factor)
+                assert_same(mine, ref, randn(2, 5, 6), f"causal = {causal}, all weights times {factor}, under no_grad")
+            assert_same(mine, ref, randn(2, 5, 6), f"causal = {causal}, all weights times {factor}")
+            assert_same(other, other_ref, randn(2, 5, 6), f"d_out = 9, causal = {not causal}, beside another module")
+        x = randn(2, 5, 6)
+        weights = mine(x=x)[1]
+        assert_close(weights, ref(x.double())[1], "called with x by name: the weights", dtype=torch.float32)
 
 
 def test_batch_items_do_not_meet(twins, randn):
@@ -429,8 +473,9 @@ def test_follows_the_device(impl, twins, randn):
     """computes on the device that the module and x are on, and on the CPU again afterwards"""
     for causal in False, True:
         mine, ref = twins("SelfAttention", 6, 4, causal=causal)
-        module = impl.SelfAttention(6, 4, causal=causal).to("meta")
-        x = randn(2, 5, 6)
+        module, x = impl.SelfAttention(6, 4, causal=causal), randn(2, 5, 6)
+        attend(module, x)
+        module.to("meta")  # after a call, so that what it has kept must move as well
         far = x.to("meta")  # meta stands for any accelerator
 
         before, _ = attend(mine, x)

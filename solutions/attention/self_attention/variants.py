@@ -480,6 +480,88 @@ class MakesItsMaskOnTheCpu(Steps):
         return torch.ones(T, T, dtype=torch.bool).triu(1) if self.causal else super().future(scores)
 
 
+@slip(replaces="SelfAttention", caught_by="test_repeated_calls")
+class ForgetsTheMaskWithoutGradients(Steps):
+    def future(self, scores):
+        return super().future(scores) & torch.is_grad_enabled()
+
+
+@slip(replaces="SelfAttention", caught_by="test_repeated_calls")
+class ForgetsTheMaskInTraining(Steps):
+    def future(self, scores):
+        return super().future(scores) & (not self.training)
+
+
+@slip(replaces="SelfAttention", caught_by="test_modules_are_their_weights")
+class KeepsItsWeightsInEval(Steps):
+    def project(self, x):
+        weights = torch.cat((self.wq.weight, self.wk.weight, self.wv.weight))
+        if not self.training:
+            if not hasattr(self, "kept") or self.kept.dtype != x.dtype or self.kept.device != x.device:
+                self.kept = weights
+            weights = self.kept
+        return (x @ weights.T).chunk(3, dim=-1)
+
+
+@slip(replaces="SelfAttention", caught_by="test_modules_are_their_weights")
+class SharesItsScale(Steps):
+    def __init__(self, d_in, d_out, causal=False):
+        super().__init__(d_in, d_out, causal)
+        SharesItsScale.scale = d_out**-0.5
+
+    def score(self, q, k):
+        return q @ k.mT * self.scale
+
+
+@slip(replaces="SelfAttention", caught_by="test_modules_are_their_weights")
+class CallsItsInputTokens(Steps):
+    def forward(self, tokens):
+        return super().forward(tokens)
+
+
+@slip(replaces="SelfAttention", caught_by="test_float64")
+class RoundsItsWeights(Steps):
+    def project(self, x):
+        return (x @ w.weight.float().to(x.dtype).T for w in (self.wq, self.wk, self.wv))
+
+
+@slip(replaces="SelfAttention", caught_by="test_bfloat16")
+class NoGradientInBfloat16(Steps):
+    def project(self, x):
+        return super().project(x.detach() if x.dtype == torch.bfloat16 else x)
+
+
+@slip(replaces="SelfAttention", caught_by="test_gradients")
+class OneTokenHasNoGradient(Steps):
+    def forward(self, x):
+        context, weights = super().forward(x)
+        return (context.detach() + 0 * self.wv(x), weights) if x.shape[1] == 1 else (context, weights)
+
+
+@slip(replaces="SelfAttention", caught_by="test_gradients")
+class TrainsOnlyWithTheInput(Steps):
+    def forward(self, x):
+        context, weights = super().forward(x)
+        return (context if x.requires_grad else context.detach()), weights
+
+
+@slip(replaces="SelfAttention", caught_by="test_parameter_names")
+class SavesTheMaskOfTheLastCall(Steps):
+    def future(self, scores):
+        if self.causal:
+            self.register_buffer("mask", super().future(scores))
+        return super().future(scores)
+
+
+@slip(replaces="SelfAttention", caught_by="test_follows_the_device")
+class LeavesItsMaskBehind(Steps):
+    def future(self, scores):
+        T = scores.shape[-1]
+        if not hasattr(self, "mask") or len(self.mask) < T:
+            self.mask = torch.ones(T, T, dtype=torch.bool, device=scores.device).triu(1)
+        return self.mask[:T, :T] if self.causal else super().future(scores)
+
+
 # --- right, in other styles -------------------------------------------------------------------------------
 
 

@@ -133,7 +133,7 @@ def test_masks_of_many_sizes(impl, rng):
     """the mask is right for many lengths and windows, one after the other"""
     sizes = [(rng.randint(1, 20), rng.randint(1, 25)) for _ in range(10)]
 
-    for length, window in [*sizes, (40, 7), (7, 3), (7, 4), (9, 4), (7, 3)]:
+    for length, window in [*sizes, (40, 7), (7, 3), (7, 4), (9, 4), (7, 3), (290, 2)]:
         mask = impl.sliding_window_mask(length, window)
         assert_mask(mask, mask_on_paper(length, window), f"the mask of {length} tokens with window {window}")
 
@@ -280,7 +280,7 @@ def test_huge_scores(impl):
 @pytest.mark.points(3)
 def test_matches_the_reference(impl, reference, randn, rng):
     """random sizes and windows, size 1, and tensors that are not contiguous"""
-    sizes = [(1, 1, 1, 1, 1), (2, 1, 6, 1, 3), (1, 3, 5, 7, 2)]
+    sizes = [(1, 1, 1, 1, 1), (2, 1, 6, 1, 3), (1, 3, 5, 7, 2), (2, 4, 4, 4, 2), (3, 3, 5, 5, 2), (4, 2, 4, 2, 3)]
     sizes += [[rng.choice((1, 2, 3, 5, 7)) for _ in range(5)] for _ in range(6)]
     for B, H, T, K, window in sizes:
         q, v = randn(B, T, H, K).transpose(1, 2), randn(B, H, T, 2 * K)[..., ::2]
@@ -301,37 +301,66 @@ def test_float64(impl, reference, randn):
 
 
 def test_bfloat16(impl, reference, randn):
-    """bfloat16 inputs give a bfloat16 output"""
+    """bfloat16 inputs give a bfloat16 output, also of long texts, and gradients flow as well"""
     for window in 1, 3, 9:
         inputs = [randn(2, 3, 7, 4) for _ in range(3)]
         assert_same(impl, reference, inputs, window, f"bfloat16, window {window}", dtype=torch.bfloat16)
+        what = f"bfloat16, window {window}: the gradient"
+        assert_same_gradients(impl, reference, randn, 7, window, torch.bfloat16, what)
+    inputs = [0.5 * randn(1, 1, 300, 4) for _ in range(3)]
+    assert_same(impl, reference, inputs, 2, "bfloat16, 300 tokens, window 2", dtype=torch.bfloat16)
+
+
+def assert_same_gradients(impl, reference, randn, T, window, dtype, what, wanted="qkv"):
+    """Compare the gradients of those of q, k, v that are wanted with the reference's; "x" is one tensor for all."""
+    inputs = {name: randn(2, 3, T, 4, dtype=dtype) for name in ("x" if wanted == "x" else "qkv")}
+    wide = {name: x.clone().double().requires_grad_(name in wanted) for name, x in inputs.items()}
+    leaves = {name: x.requires_grad_(name in wanted) for name, x in inputs.items()}
+    times = 3 // len(inputs)
+    out = impl.sliding_window_attention(*[*leaves.values()] * times, window)
+    right = reference.sliding_window_attention(*[*wide.values()] * times, window)
+    leaves, wide = ({name: some[name] for name in wanted} for some in (leaves, wide))
+    cotangent, tolerance = randn(2, 3, T, 4, dtype=dtype), None
+    if dtype == torch.bfloat16:
+        gradients = torch.autograd.grad((right * cotangent.double()).sum(), list(wide.values()), retain_graph=True)
+        tolerance = 0.1 * max(float(gradient.abs().max()) for gradient in gradients)
+    assert_shape(out, (2, 3, T, 4), f"window {window}, {T} tokens: the output", dtype=dtype)
+    assert_gradients_match(out, leaves, right, wide, cotangent, what, tolerance=tolerance)
 
 
 @pytest.mark.points(2)
 def test_gradients(impl, reference, randn):
-    """the gradients of q, k and v, in a second backward pass too"""
+    """the gradients of q, k and v, in a second backward pass too, of one of them alone, and of one tensor for all"""
     for dtype in PRECISE:
-        for window, T in (3, 6), (3, 6), (1, 4), (9, 4):
-            wide = {name: randn(2, 3, T, 4, dtype=torch.float64).requires_grad_() for name in "qkv"}
-            leaves = {name: x.detach().to(dtype).requires_grad_() for name, x in wide.items()}
-            wide = {name: x.detach().double().requires_grad_() for name, x in leaves.items()}
-            out = impl.sliding_window_attention(*leaves.values(), window)
-            right = reference.sliding_window_attention(*wide.values(), window)
-
+        for window, T in (3, 6), (3, 6), (1, 4), (9, 4), (2, 1):
             what = f"window {window}, {T} tokens: the gradient"
-            assert_shape(out, (2, 3, T, 4), f"window {window}, {T} tokens: the output", dtype=dtype)
-            assert_gradients_match(out, leaves, right, wide, randn(2, 3, T, 4, dtype=dtype), what)
+            assert_same_gradients(impl, reference, randn, T, window, dtype, what)
+        for wanted in "q", "k", "v":
+            what = f"only {wanted} needs one, window 3: the gradient"
+            assert_same_gradients(impl, reference, randn, 6, 3, dtype, what, wanted)
+        what = "one tensor for q, k and v, window 3: the gradient"
+        assert_same_gradients(impl, reference, randn, 6, 3, dtype, what, "x")
 
 
 # --- good manners ------------------------------------------------------------------------------------------
 
 
 def test_repeated_calls(impl, reference, randn):
-    """call after call with other sizes, windows and dtypes"""
+    """call after call with other sizes, windows and dtypes, also under no_grad, and with arguments by name"""
     for dtype in torch.float32, torch.float64, torch.float32:
         for B, T, window in (2, 5, 2), (2, 5, 3), (2, 5, 2), (1, 9, 3), (3, 4, 3), (2, 5, 5):
             what = f"B = {B}, T = {T}, window {window}, after other calls"
             assert_same(impl, reference, [randn(B, 2, T, 4) for _ in range(3)], window, what, dtype=dtype)
+            with torch.no_grad():
+                what = f"B = {B}, T = {T}, window {window}, under no_grad"
+                assert_same(impl, reference, [randn(B, 2, T, 4) for _ in range(3)], window, what, dtype=dtype)
+    for T, window in (6, 2), (5, 3):
+        q, k, v = (randn(2, 3, T, 4) for _ in range(3))
+        right = reference.sliding_window_attention(q.double(), k.double(), v.double(), window)
+        out = impl.sliding_window_attention(q=q, k=k, v=v, window=window)
+        assert_close(out, right, "called with q, k, v and window by name: the output", dtype=torch.float32)
+        mask = impl.sliding_window_mask(length=T, window=window)
+        assert_mask(mask, mask_on_paper(T, window), f"called with length = {T} and window = {window} by name: the mask")
 
 
 def test_leaves_the_inputs_alone(impl, randn):

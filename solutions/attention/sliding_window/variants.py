@@ -364,6 +364,60 @@ def mask_not_moved(q, k, v, window):
     return softmax_of(scores_of(q, k), sliding_window_mask(q.shape[-2], window)) @ v
 
 
+@slip(replaces="sliding_window_attention", caught_by="test_repeated_calls")
+def no_window_without_gradients(q, k, v, window):
+    allowed = allowed_for(q, window if torch.is_grad_enabled() else q.shape[-2])
+    return softmax_of(scores_of(q, k), allowed) @ v
+
+
+@slip(replaces="sliding_window_attention", caught_by="test_repeated_calls")
+def other_names(query, key, value, window):
+    return softmax_of(scores_of(query, key), allowed_for(query, window)) @ value
+
+
+@slip(replaces="sliding_window_mask", caught_by="test_repeated_calls")
+def other_names_of_the_sizes(n, w):
+    return sliding_window_mask(n, w)
+
+
+@slip(replaces="sliding_window_mask", caught_by="test_masks_of_many_sizes")
+def counts_in_bytes(length, window):
+    age = ages(length, window)
+    return (age >= 0) & (age.to(torch.uint8) < window)
+
+
+@slip(replaces="sliding_window_attention", caught_by="test_bfloat16")
+def counts_tokens_in_the_dtype_of_q(q, k, v, window):
+    if window < 1:
+        raise ValueError(f"{window=} must be at least 1")
+    tokens = torch.arange(q.shape[-2], device=q.device).to(q.dtype)
+    age = tokens[:, None] - tokens
+    return softmax_of(scores_of(q, k), (age >= 0) & (age < window)) @ v
+
+
+@slip(replaces="sliding_window_attention", caught_by="test_bfloat16")
+def detaches_its_keys_in_bfloat16(q, k, v, window):
+    scores = scores_of(q, k.detach() if k.dtype == torch.bfloat16 else k)
+    return softmax_of(scores, allowed_for(q, window)) @ v
+
+
+@slip(replaces="sliding_window_attention", caught_by="test_gradients")
+def detaches_keys_that_are_the_queries(q, k, v, window):
+    return softmax_of(scores_of(q, k.detach() if k is q else k), allowed_for(q, window)) @ v
+
+
+@slip(replaces="sliding_window_attention", caught_by="test_gradients")
+def gradient_needs_the_queries(q, k, v, window):
+    out = softmax_of(scores_of(q, k), allowed_for(q, window)) @ v
+    return out if q.requires_grad else out.detach()
+
+
+@slip(replaces="sliding_window_attention", caught_by="test_gradients")
+def one_token_has_no_gradient(q, k, v, window):
+    out = softmax_of(scores_of(q, k), allowed_for(q, window)) @ v
+    return out.detach() + 0 * (q + k + v) if q.shape[-2] == 1 else out
+
+
 # --- right, in other styles --------------------------------------------------------------------------------
 
 

@@ -40,6 +40,8 @@ Rules:
 - Results have the dtype (float32, float64 or bfloat16) and the device of the inputs. Compute in that dtype or in a more
   precise one.
 - Any batch size and length, and other sizes and masks in each call. Inputs, the mask included, are not modified.
+- A call is right whatever came before it: weights and tables may have been changed in place, as training does, and
+  other modules may have been made and called.
 - No loop over tokens or over the batch. A loop over heads is fine.
 - The gradient of the output reaches every input and every parameter.
 - Not allowed: F.scaled_dot_product_attention, nn.MultiheadAttention, F.multi_head_attention_forward, nn.Transformer*,

@@ -139,7 +139,8 @@ def test_parameter_names(impl, randn):
 
             what = "one key, with weights loaded that make every value wv.bias, and tables of zeros: the output"
             assert_close(output.flatten(), bias, what)
-        assert_names(module.state_dict().items(), asked, f"state_dict() for {said}, after two calls")
+        attend(module, *randn(3, 2, 4, 6), torch.ones(4, 4, dtype=torch.bool).tril())
+        assert_names(module.state_dict().items(), asked, f"state_dict() for {said}, after three calls")
 
 
 def assert_names(found, asked, place):
@@ -163,6 +164,12 @@ def test_tables_are_drawn_from_xaviers_uniform_distribution(impl):
         sizes = f"d_model = {d_model}, n_heads = {n_heads}, max_distance = {m}"
         for name, table in zip(("rel_k", "rel_v"), tables, strict=False):
             assert_xavier(table, math.sqrt(6 / (rows + columns)), f"{name}, {rows} x {columns} numbers for {sizes},")
+        for name, table in zip(("rel_k", "rel_v"), tables, strict=False):
+            alike = int((table[:m] == table.flip(0)[:m]).all(dim=1).sum())
+            if alike:
+                raise CheckFailure(
+                    f"{name}, {sizes}: {alike} rows for keys before the query equal those for keys after."
+                )
         for i, other in enumerate(tables[1:]):
             which = ("rel_v and rel_k", "rel_k of two modules", "rel_v of one module and rel_k of another")[i]
             assert_differs(other, tables[0], f"{which}, {sizes}, should be drawn apart")
@@ -376,6 +383,13 @@ def test_masks_of_every_shape(twins, randn, randint):
     """a mask broadcasts to (B, H, T, S); masked weights are exactly 0, the others sum to 1"""
     mine, ref = twins(NAME, 8, 2, 2)
     shapes = (4, 5), (1, 5), (3, 1, 4, 5), (3, 1, 1, 5), (1, 2, 1, 5), (2, 4, 5), (3, 2, 4, 5)
+    alike = (  # B, T, S by which dimensions are mixed up, and columns, which leave some queries nothing
+        (2, 4, 5, [(2, 4, 5), (2, 1, 1, 5)]),
+        (4, 4, 5, [(4, 5), (4, 1), (4, 1, 4, 1)]),
+        (3, 4, 4, [(4, 1), (3, 1, 4, 1), (4, 4)]),
+        (2, 2, 2, [(2, 2), (2, 1), (1, 2), (2, 2, 2), (2, 1, 2)]),
+        (2, 3, 1, [(3, 1), (2, 1, 1, 1), (2, 1, 1)]),
+    )
 
     for dtype, size in (torch.float32, 1.0), (torch.float32, 100.0), (torch.float64, 100.0):
         mine.to(dtype)
@@ -389,6 +403,14 @@ def test_masks_of_every_shape(twins, randn, randint):
             assert_close(masked, torch.zeros_like(masked), f"{what}: the masked weights", tolerance=0.0)
             ones = torch.ones(3, 2, 4, dtype=dtype)
             assert_close(weights.sum(dim=-1), ones, f"{what}: the sum of each query's weights")
+    for B, T, S, several in alike:
+        for shape in several:
+            mask = randint(0, 2, shape).bool()
+            _, weights = attend(mine, *(randn(B, n, 8, dtype=torch.float64) for n in (T, S, S)), mask)
+
+            seen = mask.expand(B, 2, T, S)
+            what = f"B = {B}, T = {T}, S = {S}, a mask of shape {shape}: where the weights are above 0 (1 is yes)"
+            assert_close((weights > 0).int(), seen.int(), what)
     assert_answers(mine, ref, randn, torch.float64)
 
 
@@ -471,20 +493,34 @@ def test_float64_and_bfloat16(twins, randn, randint):
         ref.load_state_dict(finer)  # now of numbers that float32 has not
         ref.to(dtype).double()
         mine.load_state_dict(ref.state_dict())
-        for mask in None, some_mask(randint, 3, 1, 4, 5):
+        name, nothing = str(dtype).removeprefix("torch."), some_mask(randint, 3, 1, 4, 5)
+        nothing[1, :, 2] = False  # one query may attend to nothing
+        for mask in None, some_mask(randint, 3, 1, 4, 5), nothing:
             inputs = randn(3, 4, 8), randn(3, 5, 8), randn(3, 5, 8)
-            assert_same(mine, ref, inputs, mask, str(dtype).removeprefix("torch."), dtype=dtype, hint=hint)
+            assert_same(mine, ref, inputs, mask, name, dtype=dtype, hint=hint)
+        far, far_ref = twins(NAME, 4, 1, 280)
+        far.to(dtype)
+        far_ref.to(dtype).double()
+        far.load_state_dict(far_ref.state_dict())
+        inputs = 0.5 * randn(1, 2, 4), 0.5 * randn(1, 290, 4), 0.5 * randn(1, 290, 4)
+        assert_same(far, far_ref, inputs, None, f"{name}, 290 keys, max_distance = 280", dtype=dtype, hint=hint)
+    x = (0.5 * randn(2, 4, 8)).bfloat16().requires_grad_()  # mine and ref are of bfloat16 now
+    wide, cotangent = x.detach().double().requires_grad_(), randn(2, 4, 8)
+    output, right = attend(mine, x, x, x)[0], ref(wide, wide, wide)[0]
+    loose = 0.1 * float(torch.autograd.grad((right * cotangent).sum(), wide, retain_graph=True)[0].abs().max())
+    what = "bfloat16, self-attention: the gradient"
+    assert_gradients_match(output, {"x": x}, right, {"x": wide}, cotangent, what, tolerance=loose)
 
 
-def assert_same_gradients(mine, ref, dtype, randn, what, mask=None):
+def assert_same_gradients(mine, ref, dtype, randn, what, mask=None, T=4):
     """Compare the gradients of fresh inputs and of all parameters with the reference's."""
     names = "query", "key", "value"
-    inputs = [randn(2, n, 8, dtype=dtype).requires_grad_() for n in (4, 5, 5)]
+    inputs = [randn(2, n, 8, dtype=dtype).requires_grad_() for n in (T, 5, 5)]
     wide = [x.detach().double().requires_grad_() for x in inputs]
     leaves = dict(zip(names, inputs, strict=True)) | dict(mine.named_parameters())
     wide_leaves = dict(zip(names, wide, strict=True)) | dict(ref.named_parameters())
     output, right = attend(mine, *inputs, mask)[0], ref(*wide, mask=mask)[0]
-    assert_gradients_match(output, leaves, right, wide_leaves, randn(2, 4, 8, dtype=dtype), what)
+    assert_gradients_match(output, leaves, right, wide_leaves, randn(2, T, 8, dtype=dtype), what)
 
 
 @pytest.mark.points(2)
@@ -495,6 +531,20 @@ def test_gradients(twins, randn):
         mine.to(dtype)
         for what in "the gradient", "the gradient in a second backward pass":
             assert_same_gradients(mine, ref, dtype, randn, what)
+        assert_same_gradients(mine, ref, dtype, randn, "one query: the gradient", T=1)
+        x, memory = randn(2, 4, 8, dtype=dtype), randn(2, 4, 8, dtype=dtype)
+        for said, several in (
+            ("query, key and value are one tensor", lambda x, memory: (x, x, x)),
+            ("key and value are one tensor", lambda x, memory: (memory, x, x)),
+        ):
+            leaf, wide = x.clone().requires_grad_(), x.double().clone().requires_grad_()
+            output, right = attend(mine, *several(leaf, memory))[0], ref(*several(wide, memory.double()))[0]
+            what, cotangent = f"{said}: the gradient", randn(2, 4, 8, dtype=dtype)
+            assert_gradients_match(output, {"x": leaf}, right, {"x": wide}, cotangent, what)
+        output, right = attend(mine, x, memory, memory)[0], ref(x.double(), memory.double(), memory.double())[0]
+        leaves, wide_leaves = dict(mine.named_parameters()), dict(ref.named_parameters())
+        what = "the inputs need none: the gradient"
+        assert_gradients_match(output, leaves, right, wide_leaves, randn(2, 4, 8, dtype=dtype), what)
 
 
 def test_gradients_under_a_mask(twins, randn, randint):
@@ -589,9 +639,9 @@ def test_dropout_grows_what_it_keeps_and_rests_in_eval(impl, randn):
 
 
 def test_repeated_calls(twins, randn, randint):
-    """one module, call after call with other sizes, masks, dtypes and tables"""
+    """one module, call after call with other sizes, masks, dtypes and weights, also under no_grad and in training"""
     mine, ref = twins(NAME, 8, 2, 2)
-    other, other_ref = twins(NAME, 8, 2, 1)
+    other, other_ref = twins(NAME, d_model=8, n_heads=4, max_distance=1, dropout=0.5)
 
     for dtype in torch.float32, torch.float64, torch.float32:
         mine.to(dtype)
@@ -599,13 +649,32 @@ def test_repeated_calls(twins, randn, randint):
             inputs = randn(B, T, 8), randn(B, S, 8), randn(B, S, 8)
             mask = some_mask(randint, B, 1, T, S) if masked else None
             assert_same(mine, ref, inputs, mask, f"B = {B}, T = {T}, S = {S}, after other calls", dtype=dtype)
+            with torch.no_grad():
+                assert_same(mine, ref, inputs, mask, f"B = {B}, T = {T}, S = {S}, under no_grad", dtype=dtype)
         with torch.no_grad():
             for name in "rel_k", "rel_v":
                 change = randn(5, 4)
                 getattr(mine, name).add_(change)
                 getattr(ref, name).copy_(getattr(mine, name).detach())
+            assert_same(mine, ref, inputs, mask, "after other calls, the tables changed, under no_grad", dtype=dtype)
         assert_same(mine, ref, inputs, mask, "after other calls, the tables changed", dtype=dtype)
-    assert_same(other, other_ref, inputs, mask, "a second module, of max_distance 1")
+        with torch.no_grad():
+            for parameter in (*mine.parameters(), *ref.parameters()):
+                parameter.mul_(-0.5)
+        assert_same(mine, ref, inputs, mask, "after other calls, all weights times -0.5", dtype=dtype)
+        for given in mask, None:
+            what = f"dropout = 0, training mode, {'no' if given is None else 'a'} mask"
+            assert_same(mine.train(), ref, inputs, given, what, dtype=dtype)
+        mine.eval()
+    assert_same(other, other_ref, inputs, mask, "a second module, of 4 heads and max_distance 1")
+    named = dict(zip(("query", "key", "value", "mask"), (*inputs, mask), strict=True))
+    right, right_weights = ref(*(x.double() for x in inputs), mask)
+    for what, pair in (
+        ("called with query, key, value and mask by name", mine(**named)),
+        ("called with the mask as fourth argument", mine(*named.values())),
+    ):
+        assert_close(pair[1], right_weights, f"{what}: the weights", dtype=torch.float32)
+        assert_close(pair[0], right, f"{what}: the output", dtype=torch.float32)
 
 
 def test_errors(impl, twins, randn):
@@ -643,8 +712,11 @@ def test_no_loop_over_tokens_or_batch(impl, twins, randn):
 
 def test_follows_the_device(impl, twins, randn):
     """computes on the device that the module and the inputs are on"""
-    module = impl.RelativeMultiHeadAttention(6, 2, 2, 0.1).to("meta")
-    query, memory = randn(2, 3, 6).to("meta"), randn(2, 5, 6).to("meta")
+    module = impl.RelativeMultiHeadAttention(6, 2, 2, 0.1)
+    query, memory = randn(2, 3, 6), randn(2, 5, 6)
+    attend(module, query, memory, memory)
+    module.to("meta")  # after a call, so that what it has kept must move as well
+    query, memory = query.to("meta"), memory.to("meta")
 
     for mask in None, torch.ones(3, 5, dtype=torch.bool, device="meta"):
         call = lambda mask=mask: attend(module, query, memory, memory, mask)  # noqa: E731 (one line says it)

@@ -862,6 +862,158 @@ class EmbedsRowsOnTheCpu(Steps):
         return embedding(rows, self.rel_k), embedding(rows, self.rel_v)
 
 
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_repeated_calls")
+class ForgetsTheMaskWithoutGradients(Steps):
+    def weigh(self, scores, mask):
+        return super().weigh(scores, mask if torch.is_grad_enabled() else None)
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_repeated_calls")
+class ForgetsTheMaskInTraining(Steps):
+    def weigh(self, scores, mask):
+        return super().weigh(scores, None if self.training else mask)
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_repeated_calls")
+class KeepsItsTablesWithoutGradients(Steps):
+    def look_up(self, T, S):
+        if torch.is_grad_enabled():
+            return super().look_up(T, S)
+        if not hasattr(self, "kept") or self.kept[0].dtype != self.rel_k.dtype:
+            self.kept = self.rel_k.detach().clone(), self.rel_v.detach().clone()
+        rows = self.rows(T, S)
+        return self.kept[0][rows], self.kept[1][rows]
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_repeated_calls")
+class SharesItsDropout(Steps):
+    def __init__(self, d_model, n_heads, max_distance=16, dropout=0.0):
+        super().__init__(d_model, n_heads, max_distance, dropout)
+        SharesItsDropout.last = dropout
+
+    def drop(self, weights):
+        return dropout(weights, self.last, self.training)
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_repeated_calls")
+class OtherNamesOfTheInputs(Steps):
+    def forward(self, q, k, v, mask=None):
+        return super().forward(q, k, v, mask)
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_repeated_calls")
+class TakesTheMaskByNameAlone(Steps):
+    def forward(self, query, key, value, *, mask=None):
+        return super().forward(query, key, value, mask)
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_masks_of_every_shape")
+class TakesQueriesForTheBatch(Steps):
+    def weigh(self, scores, mask):
+        if mask is not None and mask.dim() == 2 and len(mask) == len(scores) > 1:
+            mask = mask[:, None, None]
+        return super().weigh(scores, mask)
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_masks_of_every_shape")
+class TakesHeadsForTheBatch(Steps):
+    def weigh(self, scores, mask):
+        if mask is not None and mask.dim() == 3 and len(mask) == len(scores) > 1:
+            mask = mask[:, None]
+        return super().weigh(scores, mask)
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_masks_of_every_shape")
+class TurnsAColumnMaskOver(Steps):
+    def weigh(self, scores, mask):
+        if mask is not None and mask.shape[-1] == 1 and scores.shape[-2] == scores.shape[-1]:
+            mask = mask.mT
+        return super().weigh(scores, mask)
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_masks_of_every_shape")
+class OneKeyIsAlwaysSeen(Steps):
+    def weigh(self, scores, mask):
+        return super().weigh(scores, None if scores.shape[-1] == 1 else mask)
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_float64_and_bfloat16")
+class CountsInTheDtypeOfTheTables(Steps):
+    def distances(self, T, S):
+        queries, keys = (torch.arange(n, device=self.rel_k.device).to(self.rel_k.dtype) for n in (T, S))
+        return (keys - queries[:, None]).long()
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_float64_and_bfloat16")
+class NoGradientInBfloat16(Steps):
+    def forward(self, query, key, value, mask=None):
+        return super().forward(query, key.detach() if key.dtype == torch.bfloat16 else key, value, mask)
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_float64_and_bfloat16")
+class MaskedRowsSeeEverythingInBfloat16(Steps):
+    def weigh(self, scores, mask):
+        if mask is not None and scores.dtype == torch.bfloat16:
+            mask = mask | ~mask.any(dim=-1, keepdim=True)
+        return super().weigh(scores, mask)
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_gradients")
+class DetachesKeysThatAreTheQueries(Steps):
+    def forward(self, query, key, value, mask=None):
+        return super().forward(query, key.detach() if key is query else key, value, mask)
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_gradients")
+class DetachesValuesThatAreTheKeys(Steps):
+    def forward(self, query, key, value, mask=None):
+        return super().forward(query, key, value.detach() if value is key else value, mask)
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_gradients")
+class TrainsOnlyWithTheQuery(Steps):
+    def forward(self, query, key, value, mask=None):
+        output, weights = super().forward(query, key, value, mask)
+        return (output if query.requires_grad else output.detach()), weights
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_gradients")
+class OneQueryHasNoGradient(Steps):
+    def forward(self, query, key, value, mask=None):
+        output, weights = super().forward(query, key, value, mask)
+        return (output.detach() + 0 * self.wo(query) if query.shape[1] == 1 else output), weights
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_parameter_names")
+class SavesTheRowsOfTheLastCall(Steps):
+    def rows(self, T, S):
+        rows = super().rows(T, S)
+        if S > 1:
+            self.register_buffer("row", rows)
+        return rows
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_tables_are_drawn_from_xaviers_uniform_distribution")
+class OneRowForBothSides(Steps):
+    def __init__(self, d_model, n_heads, max_distance=16, dropout=0.0):
+        super().__init__(d_model, n_heads, max_distance, dropout)
+        with torch.no_grad():
+            self.rel_v[:max_distance] = self.rel_v[max_distance + 1 :].flip(0)
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_follows_the_device")
+class LeavesItsRowsBehind(Steps):
+    def rows(self, T, S):
+        if not hasattr(self, "kept"):
+            self.kept = {}
+        if (T, S) not in self.kept:
+            self.kept[T, S] = super().rows(T, S)
+        return self.kept[T, S]
+
+    def look_up(self, T, S):
+        return embedding(self.rows(T, S), self.rel_k), embedding(self.rows(T, S), self.rel_v)
+
+
 # --- right, in other styles -------------------------------------------------------------------------------
 
 
