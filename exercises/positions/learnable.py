@@ -24,7 +24,6 @@ Rules, besides those in the docstrings below:
   other. Odd ``D`` are as good as even ones.
 - The module computes where ``.to(device)`` has moved it: new tensors are made on the device of the inputs.
 - A call is right whatever was called before, and uses the table as it is now.
-- Arguments keep the names that they have below: callers may pass the sizes by name.
 - Use anything in PyTorch except its ready-made attention (``F.scaled_dot_product_attention``,
   ``nn.MultiheadAttention``, ``F.multi_head_attention_forward``, ``nn.Transformer*``), and no other library's parts.
 

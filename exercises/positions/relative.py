@@ -25,7 +25,6 @@ Rules, besides those in the docstrings below:
 - ``relative_index`` makes its result on PyTorch's default device. The module computes where ``.to(device)`` moved it.
 - After ``.double()`` or ``.bfloat16()`` the lookup has the dtype of the table.
 - The lookup is the same in training and in evaluation, with gradients and under ``torch.no_grad()``.
-- Arguments keep the names that they have below: callers may pass sizes and lengths by name.
 - Lengths may differ from call to call and have no upper limit. The number of tensor operations does not grow with them.
 - Use anything in PyTorch except its ready-made attention (``F.scaled_dot_product_attention``,
   ``nn.MultiheadAttention``, ``F.multi_head_attention_forward``, ``nn.Transformer*``), and no other library's parts.

@@ -33,7 +33,6 @@ Rules, besides those in the docstrings below:
 - The code runs where its inputs lie: results and new tensors are made on the device of the inputs.
 - A call is right whatever was called before, with another base, size, dtype, device or other positions. Gradients flow
   to ``x`` each time, in every dtype.
-- Arguments keep the names that they have below: callers may pass them by name.
 - Use anything in PyTorch except its ready-made attention (``F.scaled_dot_product_attention``,
   ``nn.MultiheadAttention``, ``F.multi_head_attention_forward``, ``nn.Transformer*``), and no other library's parts.
 

@@ -656,16 +656,6 @@ def all_heads_forget_the_mask_without_gradients(x, wq, wk, wv, freqs_cis, mask=N
     return attention_all_heads(x, wq, wk, wv, freqs_cis, mask if torch.is_grad_enabled() else None)
 
 
-@slip(replaces="attention_head", caught_by="test_repeated_calls")
-def one_head_with_other_names(x, q, k, v, rows, mask=None):
-    return attention_head(x, q, k, v, rows, mask)
-
-
-@slip(replaces="attention_all_heads", caught_by="test_repeated_calls")
-def all_heads_with_other_names(x, q, k, v, rows, mask=None):
-    return attention_all_heads(x, q, k, v, rows, mask)
-
-
 @slip(replaces="attention_head", caught_by="test_bfloat16")
 def one_head_detaches_its_keys_in_bfloat16(x, wq, wk, wv, freqs_cis, mask=None):
     return attention_head(x, wq, wk.detach() if x.dtype == torch.bfloat16 else wk, wv, freqs_cis, mask)

@@ -279,11 +279,6 @@ def scales_without_gradients(x):
     return scores if torch.is_grad_enabled() else scores / x.shape[1] ** 0.5
 
 
-@slip(replaces="attention_scores", caught_by="test_repeated_calls")
-def calls_its_argument_tokens(tokens):
-    return tokens @ tokens.T
-
-
 @slip(replaces="attention_scores", caught_by="test_bfloat16")
 def detaches_in_bfloat16(x):
     return x @ (x.detach() if x.dtype == torch.bfloat16 else x).T

@@ -25,7 +25,6 @@ Rules:
   not grow with B.
 - Any B, H, T, S, K and strides, and other sizes in each call. The code runs on the device of its inputs.
 - Gradients reach q, k and v in every dtype, also where one tensor is all three. Inputs are not modified.
-- Arguments keep the names that they have below: callers may pass them by name.
 - Not allowed: F.scaled_dot_product_attention, nn.MultiheadAttention, F.multi_head_attention_forward, nn.Transformer*,
   the operators below them, and other libraries' attention. All else of PyTorch is allowed, softmax and logsumexp of a
   block included.

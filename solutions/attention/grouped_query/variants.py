@@ -754,12 +754,6 @@ class KeepsItsRowsInTraining(Steps):
 
 
 @slip(replaces="GroupedQueryAttention", caught_by="test_modules_are_their_weights")
-class OtherArguments(Steps):
-    def forward(self, x, rows, mask=None):
-        return super().forward(x, rows, mask)
-
-
-@slip(replaces="GroupedQueryAttention", caught_by="test_modules_are_their_weights")
 class TakesTheMaskByNameAlone(Steps):
     def forward(self, x, freqs_cis, *, mask=None):
         return super().forward(x, freqs_cis, mask)
@@ -784,11 +778,6 @@ class SharesItsGroups(Steps):
 
     def share(self, heads):
         return repeat_kv(heads, self.last).transpose(1, 2)
-
-
-@slip(replaces="repeat_kv", caught_by="test_repeat_kv_takes_names")
-def calls_its_number_n(x, n):
-    return repeat_kv(x, n)
 
 
 @slip(replaces="repeat_kv", caught_by="test_repeat_kv_of_any_tensor")

@@ -523,9 +523,8 @@ def test_repeated_calls(twins, randn, randint):
         x, freqs_cis, mask = randn(2, 3, 12), turns(2, 3, 4), randint(0, 2, (3, 5)).bool()
         with torch.no_grad():
             right = ref(x.double(), 2, freqs_cis, mask)
-            named = {"x": x, "start_pos": 2, "freqs_cis": freqs_cis, "mask": mask}
-            out = mine(**named) if by_name else mine(*named.values())
-        what = "called with all arguments by name" if by_name else "called with the mask as fourth argument"
+            out = mine(x, 2, freqs_cis, mask=mask) if by_name else mine(x, 2, freqs_cis, mask)
+        what = "called with the mask by name" if by_name else "called with the mask as fourth argument"
         assert_close(out, right, f"{what}: the output", dtype=torch.float32)
 
 

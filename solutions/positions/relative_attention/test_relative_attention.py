@@ -667,11 +667,10 @@ def test_repeated_calls(twins, randn, randint):
             assert_same(mine.train(), ref, inputs, given, what, dtype=dtype)
         mine.eval()
     assert_same(other, other_ref, inputs, mask, "a second module, of 4 heads and max_distance 1")
-    named = dict(zip(("query", "key", "value", "mask"), (*inputs, mask), strict=True))
     right, right_weights = ref(*(x.double() for x in inputs), mask)
     for what, pair in (
-        ("called with query, key, value and mask by name", mine(**named)),
-        ("called with the mask as fourth argument", mine(*named.values())),
+        ("called with the mask by name", mine(*inputs, mask=mask)),
+        ("called with the mask as fourth argument", mine(*inputs, mask)),
     ):
         assert_close(pair[1], right_weights, f"{what}: the weights", dtype=torch.float32)
         assert_close(pair[0], right, f"{what}: the output", dtype=torch.float32)

@@ -896,12 +896,6 @@ class SharesItsDropout(Steps):
 
 
 @slip(replaces="RelativeMultiHeadAttention", caught_by="test_repeated_calls")
-class OtherNamesOfTheInputs(Steps):
-    def forward(self, q, k, v, mask=None):
-        return super().forward(q, k, v, mask)
-
-
-@slip(replaces="RelativeMultiHeadAttention", caught_by="test_repeated_calls")
 class TakesTheMaskByNameAlone(Steps):
     def forward(self, query, key, value, *, mask=None):
         return super().forward(query, key, value, mask)

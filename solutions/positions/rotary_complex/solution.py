@@ -30,7 +30,6 @@ Rules, besides those in the two docstrings below:
   and so do its results.
 - A call is right whatever was called before, with another theta, size, dtype, device or table. Gradients flow to ``xq``
   and ``xk`` each time, in both dtypes, also where ``xq`` and ``xk`` are one tensor.
-- Arguments keep the names that they have below: callers may pass them by name.
 - Use anything in PyTorch except its ready-made attention (``F.scaled_dot_product_attention``,
   ``nn.MultiheadAttention``, ``F.multi_head_attention_forward``, ``nn.Transformer*``), and no other library's parts.
 

@@ -31,7 +31,6 @@ Rules, besides those in the docstrings below:
 - ``sinusoidal_table`` makes its table on PyTorch's default device (the one of ``torch.set_default_device``). The module
   computes where ``.to(device)`` has moved it.
 - A call is right whatever was called before, with other sizes, another base, dtype or device.
-- Arguments keep the names that they have below: callers may pass sizes and base by name.
 - Use anything in PyTorch except its ready-made attention (``F.scaled_dot_product_attention``,
   ``nn.MultiheadAttention``, ``F.multi_head_attention_forward``, ``nn.Transformer*``), and no other library's parts.
 
