@@ -232,6 +232,7 @@ def test_turns_to_any_positions(impl, reference, randn, randint):
 def test_matches_the_reference_on_many_sizes(impl, reference, randn, randint, rng):
     """the numbers agree with the reference for odd sizes, sizes of 1, and other bases"""
     sizes = [(1, 1, 1, 2), (1, 3, 1, 6), (2, 1, 7, 10), (3, 4, 1, 2), (1, 1, 5, 2), (3, 3, 3, 14), (1, 9, 3, 64)]
+    sizes += [(2, 3, 6, 6), (2, 4, 2, 4)]  # as many tokens, or heads, as features
     drawn = [(rng.randint(1, 4), rng.randint(1, 5), rng.randint(2, 9), 2 * rng.randint(2, 9)) for _ in range(2)]
     calls = [(shape, 10_000.0) for shape in sizes + drawn] + [(shape, rng.uniform(3.0, 1000.0)) for shape in drawn]
 
@@ -243,6 +244,8 @@ def test_matches_the_reference_on_many_sizes(impl, reference, randn, randint, rn
         with torch.no_grad():
             out = impl.apply_rotary(x, positions, base)
         assert_turned(out, x, positions, base, reference, f"an x of shape {shape} with base {base:g}, under no_grad")
+        out = impl.apply_rotary(x.clone().requires_grad_(), positions, base)
+        assert_turned(out, x, positions, base, reference, f"an x of shape {shape} that requires a gradient")
 
 
 def test_takes_strided_inputs(impl, reference, randn):

@@ -587,3 +587,15 @@ def golfed(x, p, base=10_000.0):
     w = p.to(wide(x)).outer(base ** (-torch.arange(0, K := x.shape[-1], 2).to(x.device, wide(x)) / K))
     c, s, a, b = w.cos(), w.sin(), x[..., ::2], x[..., 1::2]
     return torch.stack([a * c - b * s, a * s + b * c], -1).view(x.shape).to(x)
+
+
+@slip(replaces="apply_rotary", caught_by="test_matches_the_reference_on_many_sizes")
+def takes_tokens_for_features_where_they_are_as_many(x, positions, base=10_000.0):
+    if x.shape[-2] == x.shape[-1]:
+        return apply_rotary(x.transpose(-2, -1), positions, base).transpose(-2, -1)
+    return apply_rotary(x, positions, base)
+
+
+@slip(replaces="apply_rotary", caught_by="test_matches_the_reference_on_many_sizes")
+def turns_the_other_way_if_a_gradient_is_asked_for(x, positions, base=10_000.0):
+    return apply_rotary(x, -positions if x.requires_grad else positions, base)
