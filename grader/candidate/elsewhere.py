@@ -61,7 +61,7 @@ def concerns(types: Collection[type], kwargs: dict[str, Any]) -> bool:
         kwargs: The operator's keyword arguments.
     """
     device = kwargs.get("device")
-    return bool(types) or (device is not None and device.type == DEVICE.type)
+    return bool(types) or (device is not None and torch.device(device).type == DEVICE.type)
 
 
 def _holds(value: Any) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from grader.candidate.elsewhere import Elsewhere, concerns, run
+from grader.candidate.elsewhere import DEVICE, Elsewhere, concerns, run
 
 MAX_OPS = 20_000  # kept in one trace; a check that needs more than that asks for too much
 _MOVES = {"aten::copy_", "aten::_to_copy", "aten::_copy_from", "aten::set_"}  # may join two devices
@@ -79,6 +79,9 @@ class Watch:
         return None
 
 
+_MAKERS = (torch.tensor, torch.as_tensor, torch.asarray)  # of tensors from Python's numbers
+
+
 class _Functions(TorchFunctionMode):
     def __init__(self, watch: Watch) -> None:
         super().__init__()
@@ -94,6 +97,8 @@ class _Functions(TorchFunctionMode):
             self._watch.log.functions.append(name)
         if func is Tensor.tolist and isinstance(args[0], Elsewhere):  # torch refuses this for every subclass
             return args[0].inside.tolist()
+        if func in _MAKERS and concerns((), kwargs or {}) and not isinstance(args[0], Tensor):
+            return func(*args, **{**(kwargs or {}), "device": "cpu"}).to(DEVICE)  # torch alone would drop the numbers
         return func(*args, **(kwargs or {}))
 
 

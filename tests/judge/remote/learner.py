@@ -231,7 +231,8 @@ def to_cpu(x):
 
 
 def looks_at_a_value(x):
-    return x * 2 if x.sum().item() >= 0 else x
+    made = torch.tensor([7], device=x.device)  # from Python's numbers, which must be there afterwards
+    return x * 2 if x.sum().item() >= 0 and made.item() == 7 else x[0]
 
 
 # --- modules -------------------------------------------------------------------------------------------------------
