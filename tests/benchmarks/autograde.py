@@ -22,7 +22,6 @@ from rich.console import Console
 from rich.table import Table
 
 SLUGS = ("rotary", "multi_head", "softmax", "masks")
-BATCH = False
 BUDGETS = {"nbgrader with our judge": 8.0, "grade batch, per core": 25.0}
 
 
@@ -40,7 +39,7 @@ def main() -> None:
             for name, way in (
                 ("stock nbgrader", stock),
                 ("nbgrader with our judge", ours),
-                *([("grade batch, per core", batch)] if BATCH else []),
+                ("grade batch, per core", batch),
             ):
                 started = time.perf_counter()
                 way(course)

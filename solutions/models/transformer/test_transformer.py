@@ -261,10 +261,13 @@ def test_loss_matches_the_reference(impl, reference, randn, randint, rng):
             loss, right = impl.sequence_loss(logits, targets, pad_id), reference.sequence_loss(wide, targets, pad_id)
 
             what = f"the loss for B = {B}, T = {T}, V = {V}, pad_id = {pad_id}"
-            assert_close(loss, right, what, dtype=dtype)
-            one = torch.tensor(1.0, dtype=dtype)
+            half = dtype == torch.bfloat16  # a small loss is a difference of large logits, and its gradient of 1 and p
+            loss_off = 0.02 * max(float(right.detach()), float(wide.detach().abs().max())) if half else None
+            gradient_off = 0.02 / int((targets != pad_id).sum()) if half else None
+            assert_close(loss, right, what, dtype=dtype, tolerance=loss_off)
+            leaves, wide_leaves, one = {"the logits": logits}, {"the logits": wide}, torch.tensor(1.0, dtype=dtype)
             assert_gradients_match(
-                loss, {"the logits": logits}, right, {"the logits": wide}, one, f"{what}: the gradient"
+                loss, leaves, right, wide_leaves, one, f"{what}: the gradient", tolerance=gradient_off
             )
     many, goals = randn(40, 40, 3), randint(0, 3, (40, 40))
     goals[:, 0] = 1
