@@ -157,13 +157,13 @@ def count_added(added: Mapping[int, str], whole: Iterable[str]) -> dict[int, str
     nodes = [node for body in bodies.values() for node in body]
     new = [node for node in nodes if isinstance(node, _DEFINITIONS) or _is_constant(node)]
     kept = set(new)
-    wanted = set().union(*map(_globals, whole))
+    wanted = set().union(*map(global_names, whole))
     rest = [(node, names) for node in nodes if node not in kept and (names := _targets(node))][:_MAX_ADDED]
     while new:
-        wanted |= set().union(*(_globals(_text_of(node)) for node in new))
+        wanted |= set().union(*(global_names(text_of(node)) for node in new))
         new = [node for node, names in rest if node not in kept and names & wanted]
         kept |= set(new)
-    return {number: _blanked(source, bodies.get(number, []), kept) for number, source in added.items()}
+    return {number: keep_statements(source, bodies.get(number, []), kept) for number, source in added.items()}
 
 
 def _body(source: str) -> list[ast.stmt] | None:
@@ -173,7 +173,8 @@ def _body(source: str) -> list[ast.stmt] | None:
         return None
 
 
-def _text_of(node: ast.stmt) -> str:
+def text_of(node: ast.stmt) -> str:
+    """Return a statement as Python again; nothing if it is nested too deeply."""
     try:
         return ast.unparse(node)
     except RecursionError:
@@ -199,7 +200,7 @@ def _targets(node: ast.stmt) -> set[str]:
     return found
 
 
-def _globals(source: str) -> set[str]:
+def global_names(source: str) -> set[str]:
     """Return the global names that some code reads or sets, at its top or inside its functions."""
     try:
         tables = [symtable.symtable(source, "<cell>", "exec")]
@@ -214,7 +215,8 @@ def _globals(source: str) -> set[str]:
     return found
 
 
-def _blanked(source: str, body: Sequence[ast.stmt], kept: Set[ast.stmt]) -> str:
+def keep_statements(source: str, body: Sequence[ast.stmt], kept: Set[ast.stmt]) -> str:
+    """Blank the lines of all other statements in ``body``, and what stands between statements."""
     lines = source.split("\n")
     rows: dict[bool, set[int]] = {True: set(), False: set()}
     for node in body:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -17,15 +18,18 @@ from traitlets import Bool, Enum, Integer
 
 from grader import __version__
 from grader.bank import load_exercises
+from grader.classroom.course.answers import only_needed, read_answers, without_line
 from grader.classroom.course.gradebook import SourceCell, source_cells
 from grader.classroom.course.notebooks import sections
 from grader.classroom.course.outputs import Findings, cell_outputs, notes_of, refused
-from grader.errors import SandboxError, SubmissionError
+from grader.errors import EngineError, SandboxError, SubmissionError
 from grader.judge.client import Grader
-from grader.model import CheckResult, Exercise, ExerciseResult
-from grader.notebook import Cell, blank_magics, count_added, runs_checks
+from grader.model import CheckResult, CheckVerdict, Exercise, ExerciseResult, Verdict
+from grader.notebook import Cell
 from grader.report.feedback import Feedback, limit
 from grader.submission import join_cells
+
+MAX_TRIES = 4  # to load the code of one notebook with less and less of it
 
 
 class Judge(NbGraderPreprocessor):  # type: ignore[misc]
@@ -83,14 +87,44 @@ class Judge(NbGraderPreprocessor):  # type: ignore[misc]
                 f"This machine locks students' code up only at the tier `{sandbox.tier}`, and a class is graded at "
                 "`full`. `grade doctor` says what is missing; c.Judge.allow_weak_sandbox = True grades all the same."
             )
-        name = f"{exercise.slug}.ipynb"
         if broken:
-            return ExerciseResult.unrunnable(exercise, name, broken)
+            return ExerciseResult.unrunnable(exercise, f"{exercise.slug}.ipynb", broken)
         try:
-            submission = join_cells(tuple(_answers(nb, known)), name, exercise.slug)
+            answers = read_answers(nb, known, exercise.names)
+        except SubmissionError as error:
+            return ExerciseResult.unrunnable(exercise, f"{exercise.slug}.ipynb", str(error), error.line)
+        result = self._patiently(exercise, answers.cells)
+        said = [text for text in (answers.left_out, result.message) if text]
+        return replace(result, message="\n".join(said))
+
+    def _patiently(self, exercise: Exercise, cells: tuple[Cell, ...]) -> ExerciseResult:
+        """Grade; if the code cannot be loaded, once more without what the answers do without."""
+        first = self._grade(exercise, cells)
+        if first.verdict is not Verdict.ERROR:
+            return first
+        rest: tuple[Cell, ...] | None = only_needed(cells, exercise.names)
+        for _ in range(MAX_TRIES):
+            if rest is None:
+                break
+            result = self._grade(exercise, rest)
+            if result.verdict is not Verdict.ERROR:
+                return replace(result, message=first.message)
+            rest = without_line(rest, result.line)
+        return first
+
+    def _grade(self, exercise: Exercise, cells: tuple[Cell, ...]) -> ExerciseResult:
+        name = f"{exercise.slug}.ipynb"
+        try:
+            submission = join_cells(cells, name, exercise.slug)
         except SubmissionError as error:
             return ExerciseResult.unrunnable(exercise, name, str(error), error.line)
-        return next(iter(_grader().grade([(exercise, submission)], self.seed)))
+        try:
+            return next(iter(_grader().grade([(exercise, submission)], self.seed)))
+        except EngineError:  # it was killed, perhaps for want of memory: that must not cost the students that follow
+            self.log.warning("The grader's own process had ended and is started anew.")
+            _grader().close()
+            _grader.cache_clear()
+            return next(iter(_grader().grade([(exercise, submission)], self.seed)))
 
     def _findings(self, result: ExerciseResult, names: set[str], source: SourceCell, first: bool) -> Findings:
         checks = [check for check in result.checks if check.name in names]
@@ -113,6 +147,8 @@ class Judge(NbGraderPreprocessor):  # type: ignore[misc]
 def _scaled(checks: list[CheckResult], worth: float) -> float:
     """Return the points earned, in the measure of a teacher who changed what the cell is worth."""
     earned, possible = sum(check.points for check in checks), sum(check.max_points for check in checks)
+    if not possible:
+        earned, possible = sum(check.verdict is CheckVerdict.PASSED for check in checks), len(checks)
     return earned if worth == possible else min(worth, worth * earned / possible)
 
 
@@ -121,24 +157,6 @@ def _tests(nb: NotebookNode, known: Mapping[str, SourceCell]) -> Iterator[tuple[
         source = known.get(cell.metadata.get("nbgrader", {}).get("grade_id"))
         if source is not None and source.is_test and source.kind == cell.cell_type == "code":
             yield cell, source
-
-
-def _answers(nb: NotebookNode, known: Mapping[str, SourceCell]) -> Iterator[Cell]:
-    """Yield the code that counts: what was handed out locked, the answer cells, and what they need of added cells."""
-    whole: dict[int, str] = {}
-    added: dict[int, str] = {}
-    for number, cell in enumerate(nb.cells, 1):
-        source = known.get(cell.metadata.get("nbgrader", {}).get("grade_id"))
-        if cell.cell_type != "code" or (source is None and runs_checks(cell.source)):
-            continue
-        if source is None or source.solution:
-            (added if source is None else whole)[number] = blank_magics(cell.source)
-    for source in known.values():
-        if source.is_helper:
-            yield Cell(0, source.source)
-    counted = whole | count_added(added, [*whole.values()])
-    for number in sorted(counted):
-        yield Cell(number, counted[number])
 
 
 @cache

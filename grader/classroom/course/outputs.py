@@ -13,6 +13,8 @@ from grader.report.text import number, plain
 _SIGNS = {CheckVerdict.PASSED: "✓", CheckVerdict.SKIPPED: "–"}
 _COLOURS = {CheckVerdict.PASSED: "#1a7f37", CheckVerdict.SKIPPED: "#6e7781"}
 _WRONG = ("✗", "#b42318")
+_HEADINGS = {Verdict.ERROR: "Your code could not be run", Verdict.NOT_ATTEMPTED: "Not written yet"}
+_LEFT_OUT = "What was asked for is graded, without this"
 _QUOTE = "margin:.2em 0 .6em 1.6em;white-space:pre-wrap;font-family:ui-monospace,monospace;font-size:.92em"
 
 
@@ -54,10 +56,10 @@ def refused(sentence: str) -> list[dict[str, Any]]:
 def notes_of(result: ExerciseResult) -> tuple[tuple[str, str], ...]:
     """Return heading and text of everything that is about the work as a whole."""
     notes: list[tuple[str, str]] = []
-    if result.verdict is Verdict.NOT_ATTEMPTED:
-        notes.append(("Not written yet", "The answer cells are as they were handed out."))
     if result.message:
-        notes.append(("Your code could not be run", result.message))
+        notes.append((_HEADINGS.get(result.verdict, _LEFT_OUT), result.message))
+    elif result.verdict is Verdict.NOT_ATTEMPTED:
+        notes.append((_HEADINGS[result.verdict], "None of what was asked for is written."))
     notes += [
         ("Not allowed here", f"{finding.rule}: {finding.name}" + (f" (line {finding.line})" if finding.line else ""))
         for finding in result.policy

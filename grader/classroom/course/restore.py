@@ -13,10 +13,13 @@ from typing import Any
 import nbformat
 from nbconvert.exporters import NotebookExporter
 from nbformat import NotebookNode
+from nbgrader.converters import Autograde
 from nbgrader.preprocessors import ClearMarkScheme, NbGraderPreprocessor
+from nbgrader.utils import is_task
 from traitlets import List
 
 from grader.classroom.course.gradebook import SourceCell, source_cells
+from grader.classroom.course.submitted import Passer
 from grader.errors import KitError, SubmissionError
 from grader.notebook import load_notebook
 from grader.submission import MAX_NOTEBOOK, read_bytes
@@ -32,6 +35,11 @@ class CarefulExporter(NotebookExporter):
     the student's other notebooks are graded as ever.
     """
 
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        super().__init__(*args, **kw)  # type: ignore[no-untyped-call]
+        if isinstance(self.parent, Autograde):
+            Passer(self.parent)
+
     def from_filename(self, filename: str, resources: Any = None, **kw: Any) -> tuple[NotebookNode, Any]:
         """Read and convert a file."""
         if not getattr(self.parent, "_sanitizing", True):  # nbgrader's second look, at what was written by the first
@@ -45,7 +53,8 @@ class CarefulExporter(NotebookExporter):
         except (KitError, nbformat.ValidationError) as error:
             reason = str(error) if isinstance(error, KitError) else "It is not a valid notebook."
             self.log.warning("%s could not be read as a notebook: %s", path.name, reason)
-            notebook = clean_notebook({"cells": [], "metadata": {"grade": {"broken": reason}}})
+            notebook = clean_notebook({"cells": []})
+            notebook.metadata["grade"] = {"broken": reason}
         return self.from_notebook_node(notebook, resources=resources, **kw)  # type: ignore[no-any-return,no-untyped-call]
 
 
@@ -58,12 +67,10 @@ def clean_notebook(raw: Mapping[str, Any]) -> NotebookNode:
         SubmissionError: If a cell is not a cell.
     """
     cells = [_clean_cell(cell, number) for number, cell in enumerate(raw["cells"], 1)]
-    metadata = raw.get("metadata") if isinstance(raw.get("metadata"), dict) else {}
-    kept: dict[str, Any] = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    note = metadata.get("grade") if isinstance(metadata, dict) else None
-    if isinstance(note, dict):
-        kept["grade"] = {key: note[key] for key in ("slug", "broken") if isinstance(note.get(key), str)}
-    notebook: NotebookNode = nbformat.from_dict({"cells": cells, "metadata": kept, "nbformat": 4, "nbformat_minor": 5})
+    metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    notebook: NotebookNode = nbformat.from_dict(
+        {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    )
     return notebook
 
 
@@ -77,8 +84,9 @@ def _clean_cell(raw: Any, number: int) -> dict[str, Any]:
     note = metadata.get("nbgrader") if isinstance(metadata, dict) else None
     name = note.get("grade_id") if isinstance(note, dict) else None
     kept = {"nbgrader": {"grade_id": name}} if isinstance(name, str) else {}
-    cell = {"cell_type": raw["cell_type"], "id": f"cell-{number}", "metadata": kept, "source": _fit(source)}
-    return cell | {"execution_count": None, "outputs": []} if raw["cell_type"] == "code" else cell
+    kind = "code" if raw["cell_type"] == "code" else "markdown"  # a raw cell would be shown as HTML, unread
+    cell = {"cell_type": kind, "id": f"cell-{number}", "metadata": kept, "source": _fit(source)}
+    return cell | {"execution_count": None, "outputs": []} if kind == "code" else cell
 
 
 def _fit(text: str) -> str:
@@ -133,3 +141,9 @@ class HideMarkSchemes(ClearMarkScheme):  # type: ignore[misc]
     """Takes the mark schemes out of the feedback: nbgrader puts them back when it grades, and leaves them there."""
 
     display_data_priority = List(["text/html", "text/plain"]).tag(config=True)  # the feedback sets it on all
+
+    def preprocess_cell(self, cell: NotebookNode, resources: Any, cell_index: int) -> tuple[NotebookNode, Any]:
+        """Look at questions alone: elsewhere the words are a student's."""
+        if not is_task(cell):
+            return cell, resources
+        return super().preprocess_cell(cell, resources, cell_index)  # type: ignore[no-any-return]
