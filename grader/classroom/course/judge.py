@@ -63,10 +63,8 @@ class Judge(NbGraderPreprocessor):  # type: ignore[misc]
             exercise = _exercises().get(asked[0]) if asked else None
             checks = dict(sections(exercise)).get(asked[1]) if asked and exercise else None
             if asked is None or exercise is None or checks is None:
-                self.log.error(
-                    "The cell %r asks for checks that no answer key has: build the course anew.", source.name
-                )
-                outputs = refused("This cell names checks that the answer keys do not have. Please tell your teacher.")
+                self._unknown(source.name, asked)
+                outputs = refused("The answer keys have no checks for this cell. Please tell your teacher.")
             else:
                 if asked[0] not in results:
                     results[asked[0]] = self._judge(nb, known, exercise, broken)
@@ -77,6 +75,20 @@ class Judge(NbGraderPreprocessor):  # type: ignore[misc]
             cell.outputs = [nbformat.from_dict(output) for output in outputs]
             cell.execution_count = count
         return nb, resources
+
+    def _unknown(self, name: str, asked: tuple[str, str] | None) -> None:
+        """Tell the teacher about a test cell that cannot be graded."""
+        if asked is None:
+            call = 'grade_section("slug", "section", globals())'
+            self.log.error("The test cell %r does not call %s, so it is not judged and earns nothing.", name, call)
+            return
+        self.log.error(
+            "The test cell %r asks for the checks %r of %r, which no answer key has, and earns nothing. Run "
+            "`grade course build` and `nbgrader generate_assignment --force`, then grade again with --force.",
+            name,
+            asked[1],
+            asked[0],
+        )
 
     def _judge(
         self, nb: NotebookNode, known: Mapping[str, SourceCell], exercise: Exercise, broken: str | None
