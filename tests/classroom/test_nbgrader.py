@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import itertools
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from grader.model import Sandbox
 
 pytest.importorskip("nbgrader")
 
+from bs4 import BeautifulSoup
 from nbgrader.api import Gradebook
 from nbgrader.nbgraderformat import MetadataValidator
 
@@ -176,7 +178,45 @@ def magics_and_helpers(notebook):
     return notebook
 
 
+def forged_metadata(notebook):
+    """Every note of nbgrader's and of ours is of another type, and ids, formats and languages are nonsense."""
+    values = itertools.cycle(["x", [1], {"a": {}}, None, 1e300, float("nan"), -5, True])
+    for cell in notebook["cells"]:
+        note = cell["metadata"].get("nbgrader", {})
+        note |= {key: next(values) for key in (*note, "task", "cell_type") if key != "grade_id"}
+        cell |= {"id": "same", "attachments": {"a.png": [1]}}
+    notebook["cells"][0]["metadata"] = "none"
+    notebook["metadata"] |= {"grade": {"broken": "<b>so it says</b>", "slug": [1]}, "kernelspec": "R"}
+    return notebook | {"nbformat": 9, "nbformat_minor": None}
+
+
+def failing_experiments(notebook):
+    """What a kernel shrugs off, or only a kernel knows, before and behind every answer."""
+    before = (
+        "from __future__ import annotations\nimport pandas_of_mine as pd\nget_ipython().run_line_magic('time', '')\n"
+    )
+    behind = "\ndisplay(pd)\nawait pd.later()\nassert 1 == 2\nwhile True:\n    exit()\ninput()\nimport os; os._exit(0)"
+    last = cells(notebook, ANSWER)[-1]
+    last["source"] = "if __name__ == '__main__':\n" + "\n".join(f"    {row}" for row in last["source"].split("\n"))
+    for cell in cells(notebook, ANSWER):
+        cell["source"] = before + cell["source"] + behind
+    return notebook
+
+
+HTML = "</pre><script>alert('me')</script><img src=x onerror=alert(1)>[a](java&#115;cript:alert(2))"
+
+
+def writes_html(notebook):
+    """Whatever a student can write, wherever it is shown; and the words by which nbgrader finds mark schemes."""
+    cells(notebook, ANSWER)[0]["source"] += f"\nprint({HTML!r})\nraise ValueError({HTML!r})"
+    scheme = f"{HTML}\n=== BEGIN MARK SCHEME ===\n2 of 2\n\n{HTML}"
+    for kind in "markdown", "raw":
+        notebook["cells"].append({"cell_type": kind, "id": kind, "metadata": {}, "source": scheme})
+    return notebook
+
+
 RIGHT = [honest, no_metadata, copied_cells, deleted_cells, retyped_cells, reordered_cells, magics_and_helpers]
+RIGHT += [forged_metadata, failing_experiments, writes_html]
 NOTHING = [blank, writes_its_own_points, fights_the_grader, not_json]
 STUDENTS = [*RIGHT, *NOTHING, wrong]
 
@@ -192,6 +232,7 @@ def course(tmp_path_factory):
     for student in STUDENTS:
         hand_in(folder, student)
     spoil_one(folder)
+    hand_in_odd_files(folder)
     said["autograde"] = nbgrader(folder, "autograde", "week1")
     said["feedback"] = nbgrader(folder, "generate_feedback", "week1")
     nbgrader(folder, "export", "--to", "grades.csv")
@@ -221,6 +262,22 @@ def spoil_one(folder):
     (place / "rotary.ipynb").write_bytes(good.read_bytes())
     (place / "rotary (1).ipynb").write_bytes(b"[]")
     (place / "masks.ipynb").write_bytes(b"\x00\xff" * 1000)
+
+
+def hand_in_odd_files(folder):
+    """Let one student hand in what nbgrader cannot copy, one notebooks of other names, and one in a strange folder."""
+    good = (folder / "submitted" / "honest" / "week1" / "masks.ipynb").read_bytes()
+    for student in "odd_files", "renamed", "two\nlines":
+        place = folder / "submitted" / student / "week1"
+        place.mkdir(parents=True)
+        (place / ("masks (1).ipynb" if student == "renamed" else "masks.ipynb")).write_bytes(good)
+    place = folder / "submitted" / "odd_files" / "week1"
+    os.mkfifo(place / "pipe.txt")
+    os.mkfifo(place / "rotary.ipynb")
+    (place / "link.csv").symlink_to("nowhere")
+    (place / "kit.zip").mkdir()
+    (place / "kit.zip" / "torch.py").touch()
+    (place / "timestamp.txt").write_bytes(b"yesterday, \xff honestly")
 
 
 def points(course, student, slug):
@@ -337,6 +394,25 @@ def test_one_damaged_notebook_costs_only_itself_and_is_named(course):
     assert re.search(r"Skipping unknown notebook: .*rotary \(1\)\.ipynb", course.said["autograde"])
 
 
+def test_odd_files_cost_nothing_but_themselves_and_are_named(course):
+    said = course.said["autograde"]
+
+    assert points(course, "odd_files", "masks")[0] == BANK["masks"].max_points
+    assert points(course, "odd_files", "rotary")[0] == 0
+    assert "not a plain file" in outputs(course, "odd_files", "rotary")
+    assert not [name for name in ("pipe.txt", "link.csv", "kit.zip") if f"{name!r} in " not in said]
+    assert re.search(r"timestamp\.txt in .*odd_files/week1 holds no time", said)
+    assert re.search(r"renamed/week1 holds no notebook of this assignment, but 'masks \(1\)\.ipynb'", said)
+    assert re.search(r"two\\nlines/week1' has a line break in its name", said)
+
+
+def test_what_was_left_out_of_an_answer_is_told(course):
+    said = outputs(course, "failing_experiments", "rotary")
+
+    assert "What was asked for is graded, without this" in said
+    assert "No module named 'pandas_of_mine'" in said
+
+
 def test_every_output_says_who_graded_and_how_well_the_code_was_locked_up(course):
     said = outputs(course, "honest", "rotary")
 
@@ -368,6 +444,19 @@ def test_feedback_shows_the_findings_and_nothing_secret(course, slug):
     assert not [check.name for check in BANK[slug].checks if not check.visible and check.name in page]
 
 
+@pytest.mark.parametrize("slug", SLUGS)
+def test_nothing_that_a_student_writes_is_active_in_a_page(course, slug):
+    page = BeautifulSoup(
+        (course.folder / "feedback" / "writes_html" / "week1" / f"{slug}.html").read_text(), "html.parser"
+    )
+
+    active = [tag for tag in page.find_all("script") if "alert" in tag.get_text()]
+    active += [tag for tag in page.find_all(True) for value in tag.attrs.values() if "alert" in str(value)]
+
+    assert not active
+    assert page.get_text().count("alert('me')") == 7  # twice in code, in what it raised, twice in two cells of text
+
+
 def test_grades_are_exported_with_what_a_person_gave_for_the_question(course):
     with Gradebook(f"sqlite:///{course.folder / 'gradebook.db'}") as book:
         grade_of = book.find_grade("question", "rotary", "week1", "honest")
@@ -397,7 +486,7 @@ def test_mark_schemes_are_there_for_whoever_grades(course):
 def copied(course, tmp_path):
     """The same course in another folder, to be graded in another way."""
     folder = tmp_path / "llm"
-    shutil.copytree(course.folder, folder, ignore=shutil.ignore_patterns("autograded", "feedback"))
+    shutil.copytree(course.folder, folder, ignore=shutil.ignore_patterns("autograded", "feedback", "odd_files"))
     return SimpleNamespace(folder=folder)
 
 
@@ -429,6 +518,39 @@ def test_an_earlier_grading_can_be_repeated(copied):
 
     assert "seed: 7." in first
     assert outputs(copied, "wrong", "rotary") == first
+
+
+def test_grading_again_keeps_what_a_person_gave(copied):
+    with Gradebook(f"sqlite:///{copied.folder / 'gradebook.db'}") as book:
+        for name, score in (("question", 1.5), ("checks-01", 0.5)):
+            book.find_grade(name, "masks", "week1", "honest").manual_score = score
+        book.find_comment("question", "masks", "week1", "honest").manual_comment = "well put"
+        book.db.commit()
+
+    regrade(copied, "honest", "--force", "--notebook=masks")
+
+    with Gradebook(f"sqlite:///{copied.folder / 'gradebook.db'}") as book:
+        grades = {grade.name: grade for grade in book.find_submission_notebook("masks", "week1", "honest").grades}
+        assert (grades["question"].manual_score, grades["checks-01"].manual_score) == (1.5, 0.5)
+        assert grades["checks-01"].needs_manual_grade
+        assert book.find_comment("question", "masks", "week1", "honest").manual_comment == "well put"
+
+
+def test_a_test_cell_that_cannot_be_judged_earns_nothing_and_is_named(copied):
+    source = copied.folder / "source" / "week1" / "masks.ipynb"
+    notebook = read(source)
+    own, renamed = cells(notebook, CHECKS)[:2]
+    own["source"] = "assert True"
+    renamed["source"] = 'from grader.classroom.cell import grade_section\ngrade_section("masks", "of old", globals())'
+    source.write_text(json.dumps(notebook), "utf-8")
+    nbgrader(copied.folder, "generate_assignment", "week1", "--force")
+
+    said = regrade(copied, "honest", "--notebook=masks")
+
+    earned, most = points(copied, "honest", "masks")
+    assert earned == most - sum(cell["metadata"]["nbgrader"]["points"] for cell in (own, renamed))
+    assert "The test cell 'checks-01' does not call grade_section" in said
+    assert "The test cell 'checks-02' asks for the checks 'of old' of 'masks', which no answer key has" in said
 
 
 def test_a_teacher_may_change_what_a_cell_is_worth(copied):
