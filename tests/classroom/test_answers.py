@@ -58,6 +58,7 @@ def loaded(cells):
         "if ('__main__' == __name__):  # ü\n    def f(x): return x",
         f"display(1)\n{F}",
         f"%%time\n{F}\n!ls",
+        f"{F}\nif {'+'.join('1' * 150)}:\n    pass",
     ],
 )
 def test_what_a_kernel_allows_does_not_keep_an_answer_from_being_loaded(source):
@@ -90,6 +91,13 @@ def test_a_cell_that_is_no_python_costs_itself_and_is_named():
 
     assert loaded(answers.cells)["f"](3) == 3
     assert answers.left_out.startswith("Cell 1, line 1 is not valid Python")
+
+
+def test_a_condition_that_is_nested_too_deeply_costs_its_cell_alone():
+    answers = read(one=f"if {'+'.join('1' * 2000)}:\n    pass", two=F)
+
+    assert loaded(answers.cells)["f"](3) == 3
+    assert "nested too deeply" in answers.left_out
 
 
 def test_a_notebook_whose_answer_is_no_python_is_refused_with_the_line():

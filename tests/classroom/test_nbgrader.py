@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import functools
 import itertools
 import json
 import os
@@ -17,8 +18,8 @@ import nbformat
 import pytest
 
 from grader.bank import load_exercises
-from grader.errors import SandboxError
-from grader.model import Sandbox
+from grader.errors import EngineError, SandboxError
+from grader.model import ExerciseResult, Sandbox
 
 pytest.importorskip("nbgrader")
 
@@ -589,6 +590,29 @@ def test_a_weak_sandbox_is_refused_unless_allowed(copied, monkeypatch):
 
     with pytest.raises(SandboxError, match=r"only at the tier `partial`.*grades all the same"):
         judge.Judge().preprocess(notebook, resources)
+
+
+def test_a_grader_that_ended_is_started_anew_for_the_next_student(copied, monkeypatch):
+    class Grader:
+        sandbox, seed, closed = Sandbox("full", ()), 7, 0
+
+        def grade(self, work, seed):
+            if not Grader.closed:
+                raise EngineError("gone")
+            return (ExerciseResult.unrunnable(exercise, "masks.ipynb", "graded") for exercise, _ in work)
+
+        def close(self):
+            Grader.closed += 1
+
+    monkeypatch.setattr(judge, "_grader", functools.cache(Grader))
+    notebook = nbformat.read(copied.folder / "release" / "week1" / "masks.ipynb", as_version=4)
+    resources = {"nbgrader": {"db_url": f"sqlite:///{copied.folder / 'gradebook.db'}"}}
+    resources["nbgrader"] |= {"assignment": "week1", "notebook": "masks", "student": "honest"}
+
+    graded, _ = judge.Judge().preprocess(notebook, resources)
+
+    assert "graded" in cells(graded, CHECKS)[0]["outputs"][0]["data"]["text/plain"]
+    assert Grader.closed == 1
 
 
 def test_the_notebooks_work_with_nbgraders_own_execute(copied):

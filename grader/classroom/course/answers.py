@@ -153,7 +153,13 @@ def _is_future(node: ast.ImportFrom) -> bool:
 
 
 def _is_main(test: ast.expr) -> bool:
-    return test.lineno == test.end_lineno and ast.unparse(test) in ("__name__ == '__main__'", "'__main__' == __name__")
+    if not isinstance(test, ast.Compare) or not isinstance(test.ops[0], ast.Eq) or len(test.ops) > 1:
+        return False
+    sides = [
+        side.id if isinstance(side, ast.Name) else getattr(side, "value", None)
+        for side in (test.left, *test.comparators)
+    ]
+    return test.lineno == test.end_lineno and sides in (["__name__", "__main__"], ["__main__", "__name__"])
 
 
 def _waits(statement: ast.stmt) -> bool:

@@ -47,8 +47,11 @@ class Passer:
         self._ignored = list(course.ignore)
         self._after = converter.pre_convert_hook
         converter.pre_convert_hook = self.before
+        known = self._handed_out()
         converter.assignments = {
-            folder: notebooks for folder, notebooks in converter.assignments.items() if self._fits(folder, notebooks)
+            folder: notebooks
+            for folder, notebooks in converter.assignments.items()
+            if self._fits(folder, notebooks, known)
         }
 
     def before(self, *, notebooks: Sequence[str], **names: Any) -> None:
@@ -62,17 +65,19 @@ class Passer:
         if self._after is not None:
             self._after(notebooks=notebooks, **names)
 
-    def _fits(self, folder: str, notebooks: Sequence[str]) -> bool:
+    def _handed_out(self) -> set[str]:
+        with Gradebook(self._course.db_url, self._course.course_id) as book:
+            try:
+                return {notebook.name for notebook in book.find_assignment(self._course.assignment_id).notebooks}
+            except MissingEntry:
+                return set()  # nbgrader says what is to be done
+
+    def _fits(self, folder: str, notebooks: Sequence[str], known: set[str]) -> bool:
         """Say whether there is anything to grade in a folder, and name it if not."""
+        names = [Path(notebook).stem for notebook in notebooks]
         if "\n" in folder:
             self._log.error("The folder %r has a line break in its name and is passed by. Rename it.", folder)
             return False
-        names = [Path(notebook).stem for notebook in notebooks]
-        with Gradebook(self._course.db_url, self._course.course_id) as book:
-            try:
-                known = {notebook.name for notebook in book.find_assignment(self._course.assignment_id).notebooks}
-            except MissingEntry:
-                return True  # nbgrader says what is to be done
         if known and not known.intersection(names):
             self._log.error(
                 "%s holds no notebook of this assignment, but %s. Rename what is meant, and grade again.",
