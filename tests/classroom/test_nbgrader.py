@@ -204,6 +204,12 @@ def failing_experiments(notebook):
     return notebook
 
 
+def broken_definitions(notebook):
+    for cell in cells(notebook, ANSWER):
+        cell["source"] = f"@broken\n{cell['source']}"
+    return notebook
+
+
 HTML = "</pre><script>alert('me')</script><img src=x onerror=alert(1)>[a](java&#115;cript:alert(2))"
 
 
@@ -218,7 +224,7 @@ def writes_html(notebook):
 
 RIGHT = [honest, no_metadata, copied_cells, deleted_cells, retyped_cells, reordered_cells, magics_and_helpers]
 RIGHT += [forged_metadata, failing_experiments, writes_html]
-NOTHING = [blank, writes_its_own_points, fights_the_grader, not_json]
+NOTHING = [blank, writes_its_own_points, fights_the_grader, not_json, broken_definitions]
 STUDENTS = [*RIGHT, *NOTHING, wrong]
 
 
@@ -405,6 +411,14 @@ def test_odd_files_cost_nothing_but_themselves_and_are_named(course):
     assert re.search(r"timestamp\.txt in .*odd_files/week1 holds no time", said)
     assert re.search(r"renamed/week1 holds no notebook of this assignment, but 'masks \(1\)\.ipynb'", said)
     assert re.search(r"two\\nlines/week1' has a line break in its name", said)
+
+
+def test_an_answer_that_cannot_be_loaded_is_told_why(course):
+    said = outputs(course, "broken_definitions", "rotary")
+
+    assert points(course, "broken_definitions", "rotary")[0] == 0
+    assert "Your code could not be run" in said
+    assert "name 'broken' is not defined (cell 3, line 1)" in said
 
 
 def test_what_was_left_out_of_an_answer_is_told(course):

@@ -18,7 +18,7 @@ from traitlets import Bool, Enum, Integer
 
 from grader import __version__
 from grader.bank import load_exercises
-from grader.classroom.course.answers import only_needed, read_answers, without_line
+from grader.classroom.course.answers import define, only_needed, read_answers, without_line
 from grader.classroom.course.gradebook import SourceCell, source_cells
 from grader.classroom.course.notebooks import sections
 from grader.classroom.course.outputs import Findings, cell_outputs, notes_of, refused
@@ -116,7 +116,7 @@ class Judge(NbGraderPreprocessor):  # type: ignore[misc]
             return first
         rest: tuple[Cell, ...] | None = only_needed(cells, exercise.names)
         for _ in range(MAX_TRIES):
-            if rest is None:
+            if rest is None or not define(rest, exercise.names):
                 break
             result = self._grade(exercise, rest)
             if result.verdict is not Verdict.ERROR:
