@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ def build_course(assignment: str | None, words: Sequence[str], force: bool) -> i
         built.append(build_assignment(Path(), name, part, force=force))
         _say(_line(built[-1]))
     first = built[0].assignment
-    _say(f"\nNext: `nbgrader generate_assignment {first}` makes what students get, in release/{first}/.")
+    _say(f"\nNext: `nbgrader generate_assignment {shlex.quote(first)}` makes what students get, in release/{first}/.")
     return 0
 
 

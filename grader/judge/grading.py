@@ -16,6 +16,7 @@ from grader.judge.plugin import NOT_RUN, Outcome, run_suite, seed_of
 from grader.judge.proxy import Impl
 from grader.judge.session import LOAD_SECONDS, CandidateError, Session, clean
 from grader.model import (
+    Check,
     CheckResult,
     CheckVerdict,
     Diagnosis,
@@ -162,7 +163,7 @@ def _judged(job: GradeJob, key: AnswerKey, subject: RemoteSubject, outcomes: Map
         title=exercise.title,
         file=job.submission.file,
         verdict=_verdict(outcomes, policy),
-        checks=tuple(_result(name, exercise, outcomes[name], policy) for name in outcomes),
+        checks=tuple(_result(check, outcomes[check.name], policy, job.submission) for check in exercise.checks),
         diagnoses=diagnoses,
         policy=policy,
         output=output,
@@ -239,15 +240,18 @@ def _all(outcomes: Mapping[str, Outcome], verdict: CheckVerdict) -> bool:
     return bool(outcomes) and all(outcome.verdict is verdict for outcome in outcomes.values())
 
 
-def _result(name: str, exercise: Exercise, outcome: Outcome, policy: Sequence[PolicyFinding]) -> CheckResult:
-    check = next(check for check in exercise.checks if check.name == name)
+def _result(check: Check, outcome: Outcome, policy: Sequence[PolicyFinding], submission: Submission) -> CheckResult:
     if outcome.verdict is CheckVerdict.PASSED and policy:
-        finding = policy[0]
-        line = f"line {finding.line} uses" if finding.line else "your code uses"
-        outcome = Outcome(
-            CheckVerdict.FAILED, f"Not counted: {line} {finding.name}, which this exercise does not allow."
-        )
+        use = f"{_place(policy[0].line, submission)} uses {policy[0].name}"
+        outcome = Outcome(CheckVerdict.FAILED, f"Not counted: {use}, which this exercise does not allow.")
     passed = outcome.verdict is CheckVerdict.PASSED
     points = check.points if passed else 0.0
     message = "" if passed else outcome.message or NOT_RUN
     return CheckResult(check.name, check.title, check.visible, points, check.points, outcome.verdict, message)
+
+
+def _place(line: int | None, submission: Submission) -> str:
+    """Say where a line is: in a notebook, the cell and its own line."""
+    if line is None:
+        return "your code"
+    return submission.lines[line - 1] if 0 < line <= len(submission.lines) else f"line {line}"
