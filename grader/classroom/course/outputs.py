@@ -60,10 +60,7 @@ def notes_of(result: ExerciseResult) -> tuple[tuple[str, str], ...]:
         notes.append((_HEADINGS.get(result.verdict, _LEFT_OUT), result.message))
     elif result.verdict is Verdict.NOT_ATTEMPTED:
         notes.append((_HEADINGS[result.verdict], "None of what was asked for is written."))
-    notes += [
-        ("Not allowed here", f"{finding.rule}: {finding.name}" + (f" (line {finding.line})" if finding.line else ""))
-        for finding in result.policy
-    ]
+    notes += [("Not allowed here", f"{finding.rule}: {finding.name}") for finding in result.policy]
     notes += [("What your code does", diagnosis.message) for diagnosis in result.diagnoses]
     if result.output:
         notes.append(("What your code printed", result.output))
