@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grader.errors import SubmissionError
+from grader.stub import first_line
 
 ROLES = ("answer", "helper")  # what a cell of a notebook made by the kit says of itself if it counts
 
@@ -220,9 +221,7 @@ def keep_statements(source: str, body: Sequence[ast.stmt], kept: Set[ast.stmt]) 
     lines = source.split("\n")
     rows: dict[bool, set[int]] = {True: set(), False: set()}
     for node in body:
-        decorators = [decorator.lineno for decorator in getattr(node, "decorator_list", ())]
-        first = min([node.lineno, *decorators])
-        rows[node in kept].update(range(first, (node.end_lineno or node.lineno) + 1))
+        rows[node in kept].update(range(first_line(node), (node.end_lineno or node.lineno) + 1))
     counted = rows[True] - rows[False]  # several statements in one line
     return "\n".join(line if row in counted else "" for row, line in enumerate(lines, 1))
 

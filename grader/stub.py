@@ -117,12 +117,14 @@ def _check_region(tree: ast.Module, first: int, last: int, marker: str) -> None:
 
 def _find_block(block: list[ast.stmt], first: int, last: int, in_function: bool) -> tuple[list[ast.stmt], bool]:
     """Return the statements between the markers, and whether they belong to a function's body."""
-    touched = [node for node in block if _start(node) < last and (node.end_lineno or 0) > first]
-    if not touched or _start(touched[0]) > first:
+    touched = [node for node in block if first_line(node) < last and (node.end_lineno or 0) > first]
+    if not touched or first_line(touched[0]) > first:
         return touched, in_function
     outer = touched[0]  # begins above the region, so the region should lie inside it
     blocks = list(_blocks(outer))
-    inner = [body for body in blocks if any(_start(node) < last and (node.end_lineno or 0) > first for node in body)]
+    inner = [
+        body for body in blocks if any(first_line(node) < last and (node.end_lineno or 0) > first for node in body)
+    ]
     if len(touched) > 1 or not blocks or len(inner) > 1:
         raise _cut(first)
     if not inner:
@@ -143,7 +145,7 @@ def _blocks(node: ast.stmt) -> Iterator[list[ast.stmt]]:
         yield arm.body
 
 
-def _start(node: ast.stmt) -> int:
+def first_line(node: ast.stmt) -> int:
     """Return the first line of a statement, decorators included."""
     if isinstance(node, (ast.ClassDef, *_FUNCTION)) and node.decorator_list:
         return min(decorator.lineno for decorator in node.decorator_list)

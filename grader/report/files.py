@@ -1,4 +1,4 @@
-"""Reports on their way to the disk."""
+"""Files on their way to the disk."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
         draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)
-        raise UsageError(f"The report could not be written to `{path}`: {error.strerror}.") from error
+        raise UsageError(f"`{path}` could not be written: {error.strerror}.") from error
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder for reports, and those above it, if it is not there.
+    """Make a folder, and those above it, if it is not there.
 
     Raises:
         UsageError: If the folder above does not let us, or a file is in the way.

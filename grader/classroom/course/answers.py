@@ -17,6 +17,7 @@ from nbformat import NotebookNode
 from grader.classroom.course.gradebook import SourceCell
 from grader.errors import SubmissionError
 from grader.notebook import Cell, blank_magics, count_added, global_names, keep_statements, parse, runs_checks, text_of
+from grader.stub import first_line
 from grader.submission import MAX_SOURCE, check_source
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -99,7 +100,7 @@ def without_line(cells: Sequence[Cell], line: int | None) -> tuple[Cell, ...] | 
             line -= rows
             continue
         body = parse(cell.source).body
-        kept = {node for node in body if not _first(node) <= line <= (node.end_lineno or 0)}
+        kept = {node for node in body if not first_line(node) <= line <= (node.end_lineno or 0)}
         if cell.number == 0 or len(kept) == len(body):
             return None
         rest = Cell(cell.number, keep_statements(cell.source, body, kept))
@@ -207,11 +208,6 @@ def _root(node: ast.AST) -> str:
     while isinstance(node, (ast.Attribute, ast.Subscript, ast.Starred)):
         node = node.value
     return node.id if isinstance(node, ast.Name) else ""
-
-
-def _first(node: ast.stmt) -> int:
-    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
 def _some(sentences: Sequence[str]) -> str:

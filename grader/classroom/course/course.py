@@ -14,6 +14,7 @@ from grader.classroom.course.kit import student_kit
 from grader.classroom.course.notebooks import KIT_FILE, make_notebook
 from grader.errors import UsageError
 from grader.model import Exercise
+from grader.report.files import write_whole
 
 CONFIG = "nbgrader_config.py"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,99}")
@@ -82,7 +83,7 @@ def build_assignment(course: Path, assignment: str, exercises: Sequence[Exercise
             path = folder / f"{exercise.slug}.ipynb"
             done = _write(path, stamped(make_notebook(exercise)), force)
             (written if done else kept).append(path.name)
-        (folder / KIT_FILE).write_bytes(student_kit(exercises))
+        write_whole(folder / KIT_FILE, student_kit(exercises))
     except OSError as error:
         raise UsageError(f"The assignment could not be written to {folder}: {error.strerror}.") from None
     return Built(assignment, folder, tuple(written), tuple(kept))
@@ -100,9 +101,7 @@ def _write(path: Path, text: str, force: bool) -> bool:
         if not force:
             return False
         path.replace(path.with_suffix(".ipynb.bak"))
-    draft = path.with_name(f".{path.name}.new")
-    draft.write_text(text, "utf-8")
-    draft.replace(path)
+    write_whole(path, text)
     return True
 
 

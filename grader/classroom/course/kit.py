@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grader
 from grader.model import Exercise
+from grader.stub import first_line
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # of every entry, so that the same kit makes the same file
 _LEFT_OUT = ("solutions", "samples", "template", "__pycache__")  # answers, and what only authors need
@@ -25,7 +26,7 @@ def visible_suite(exercise: Exercise) -> str:
     while more := [node for node in body if node not in kept and _names(node) & wanted]:
         kept += more
         wanted |= {name.id for node in more for name in ast.walk(node) if isinstance(name, ast.Name)}
-    parts = ["\n".join(lines[_first(node) - 1 : node.end_lineno]) for node in body if node in kept]
+    parts = ["\n".join(lines[first_line(node) - 1 : node.end_lineno]) for node in body if node in kept]
     heading = f'"""The checks of {exercise.slug} that you may see."""'
     return "\n\n".join([heading, *(part for part in _imports(body, wanted)), *parts]) + "\n"
 
@@ -51,11 +52,6 @@ def _add(bundle: zipfile.ZipFile, name: str, data: bytes) -> None:
 
 def _is_docstring(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-
-def _first(node: ast.stmt) -> int:
-    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
 def _names(node: ast.stmt) -> set[str]:

@@ -166,12 +166,13 @@ def test_shift_right_of_any_size(impl, reference, randint, rng):
     sizes = [(1, 1), (4, 1), (1, 6), (3, 3), (3, 3), (rng.randint(2, 9), rng.randint(2, 9))]
 
     for B, T in sizes:
-        wide, start = randint(0, 50, (T, 2 * B)), rng.randint(50, 99)
-        for targets, kind in (wide[:, ::2].T, "strided"), (wide[:, :B].T.contiguous(), "plain"):
+        wide, some = randint(1, 50, (T, 2 * B)), rng.randint(50, 99)
+        for targets, kind, start in (wide[:, ::2].T, "strided", some), (wide[:, :B].T.contiguous(), "plain", 0):
             before = targets.clone()
             out = impl.shift_right(targets, start)
 
-            assert_close(out, reference.shift_right(before, start), f"shift_right of {kind} targets of shape {(B, T)}")
+            what = f"shift_right of {kind} targets of shape {(B, T)}, start {start}"
+            assert_close(out, reference.shift_right(before, start), what)
             assert_close(targets, before, "the targets after shift_right and before it")
     many = randint(0, 50, (40, 40))
     assert_no_loop(impl, lambda n: impl.shift_right(many[:3, :n], 1), "target tokens")

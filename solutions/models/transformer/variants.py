@@ -97,6 +97,11 @@ class Steps(Transformer):
 # --- misconceptions about shifting and the loss -----------------------------------------------------------
 
 
+@slip(replaces="shift_right", caught_by="test_shift_right_of_any_size")
+def takes_a_start_of_0_for_none(targets, start_id):
+    return shift_right(targets, start_id) if start_id else targets.roll(1, dims=1)
+
+
 @misconception(replaces="shift_right", caught_by="test_shift_right_by_hand")
 def shifts_left(targets, start_id):
     """You shift the targets to the left, so that the decoder is given what comes after the token it should predict.
