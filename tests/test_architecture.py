@@ -12,7 +12,14 @@ PACKAGE = Path(__file__).parents[1] / "grader"
 SOLUTIONS = PACKAGE.parent / "solutions"
 LAYERS = (  # a module imports from its own layer and those above it in this list
     ("grader", "grader.errors", "grader.model"),
-    ("grader.stub", "grader.notebook", "grader.submission", "grader.policy", "grader.candidate.wire"),
+    (
+        "grader.stub",
+        "grader.notebook",
+        "grader.submission",
+        "grader.policy",
+        "grader.candidate.wire",
+        "grader.candidate.tensors",
+    ),
     ("grader.bank", "grader.candidate", "grader.judge.suite", "grader.judge.comparing", "grader.judge.variants"),
     ("grader.judge",),
     ("grader.learner", "grader.classroom", "grader.report"),

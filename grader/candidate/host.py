@@ -1,8 +1,9 @@
 """Answers calls on the learner's code: loads the file, keeps its modules and graphs, reports what happened.
 
-Requests and replies are the plain messages of ``grader.candidate.wire``. A reply holds ``value`` or ``error``;
-``changed`` counts the inputs that were changed in place, ``ran`` names what ran for the first time, and ``id`` is the
-request's, so that no reply can pass for the answer to another request.
+Requests and replies are the plain messages of ``grader.candidate.wire``. A request may bring others that come
+``first``; of these nothing is told but an error, with the place of the one that ``failed``. A reply holds ``value`` or
+``error``; ``changed`` counts the inputs that were changed in place, ``ran`` names what ran for the first time, and
+``id`` is the request's, so that no reply can pass for the answer to another request.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from grader.candidate.elsewhere import Elsewhere, elsewhere
+from grader.candidate.elsewhere import DEVICE, elsewhere
+from grader.candidate.modules import is_usual, marks, names_of, parameters_of, saved_buffers, values
 from grader.candidate.plain import name_of, plain
 from grader.candidate.trace import Log, Watch, watch_new_threads
-from grader.candidate.wire import ModuleRef, WireError, pack, unpack
+from grader.candidate.wire import ModuleRef, WireError, pack, unpack, unpack_in_place
 
 MAX_TEXT = 2_000  # characters of an error's message
 _MODULE_NAMES = frozenset(dir(nn.Module))
@@ -44,6 +46,9 @@ class Host:
         self._modules: list[nn.Module] = []
         self._graphs: dict[int, tuple[list[Tensor], list[Tensor], dict[str, Tensor]]] = {}
         self._device: torch.device | None = None
+        self._elsewhere = False  # whether anything of this check lies on another device
+        self._methods: dict[type, list[str]] = {}
+        self._arrived: tuple[bytes, bytearray] = b"", bytearray()
 
     def watch_new_threads(self) -> None:
         """Listen to threads that the learner's code starts, too; for a process that is the learner's alone."""
@@ -51,22 +56,32 @@ class Host:
 
     def answer(self, frame: bytes) -> bytes:
         """Return the reply to one request, whatever the learner's code does short of ending the process."""
-        reply: dict[str, Any]
-        number = None
+        reply: dict[str, Any] = {}
+        number = failed = None
         try:
-            request = unpack(frame, trusted=True)
+            request, memory = unpack_in_place(frame, trusted=True)
+            self._arrived = frame, memory
             number = request.pop("id", None)
-            handler: Callable[..., dict[str, Any]] = getattr(self, f"_on_{request.pop('op')}")
-            reply = handler(**request)
+            for failed, earlier in enumerate(request.pop("first", ())):  # noqa: B007 (that of the one that raises)
+                self._do(earlier)
+            failed = None
+            reply = self._do(request)
         except BaseException as error:  # SystemExit and KeyboardInterrupt of the learner's code too
-            reply = {"error": self._describe_error(error)}
-        reply |= {"ran": self._watch.news(), "id": number}
+            reply = {"error": self._describe_error(error), "failed": failed}
+        reply["id"] = number
+        if news := self._watch.news():
+            reply["ran"] = news
         try:
             return pack(reply, module_ref=self._number)
         except (WireError, RuntimeError, ValueError, RecursionError, MemoryError) as error:
             text = str(error) if isinstance(error, WireError) else f"the result cannot be handed over: {error}"
             described: dict[str, Any] = {"type": "WireError", "bases": [], "message": text[:MAX_TEXT], "line": None}
             return pack({"error": described, "ran": {}, "id": number})
+
+    def _do(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._watch.closely = request.pop("closely", True) or self._elsewhere
+        handler: Callable[..., dict[str, Any]] = getattr(self, f"_on_{request.pop('op')}")
+        return handler(**request)
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -88,6 +103,7 @@ class Host:
         self._modules.clear()
         self._graphs.clear()
         self._device = None
+        self._elsewhere = False
         self._watch.log = None
         torch.default_generator.manual_seed(seed)  # torch.manual_seed formats a stack for accelerators not there
         random.seed(seed)
@@ -100,24 +116,27 @@ class Host:
     ) -> dict[str, Any]:
         """Call a function or class of the file, or (with ``owner``) a method of a module."""
         args, kwargs = self._place(args, {}), self._place(kwargs, {})
+        self._watch.closely |= self._elsewhere
         inputs = list(_tensors((args, kwargs)))
-        before = [_snapshot(tensor) for tensor in inputs]
+        before = [_form(tensor) for tensor in inputs]
         leaves = [tensor for tensor in inputs if tensor.requires_grad]
         module = None if owner is None else self._modules[owner]
         target = getattr(self._namespace, name) if module is None else getattr(module, name)
-        marks = None if module is None else _marks(_parameters(module))
+        before_call = None if module is None else marks(parameters_of(module))
         value = self._run(target, args, kwargs, grad)
         with self._watch:  # named_parameters may be the learner's own
-            parameters = {} if module is None else _parameters(module)
+            parameters = {} if module is None else parameters_of(module)
         outputs = list(_tensors(value))
         if any(tensor.requires_grad for tensor in outputs):
             self._graphs[number] = (outputs, leaves, parameters)
-        changed = [i for i, (tensor, old) in enumerate(zip(inputs, before, strict=True)) if not _unchanged(tensor, old)]
-        reply: dict[str, Any] = {"value": value, "changed": changed}
+        changed = self._changed(inputs, before)
+        reply: dict[str, Any] = {"value": value}
+        if changed:
+            reply["changed"] = changed
         if isinstance(value, nn.Module):
             reply["module"] = self._describe(value)
         elif module is not None:
-            reply["same"] = _marks(parameters) == marks
+            reply["same"] = marks(parameters) == before_call
         return reply
 
     def _on_vjp(self, number: int, gradients: tuple[Tensor | None, ...]) -> dict[str, Any]:
@@ -142,11 +161,16 @@ class Host:
 
     def _on_load_state(self, owner: int, state: dict[str, Tensor], strict: bool) -> dict[str, Any]:
         self._modules[owner].load_state_dict(state, strict=strict)
-        return self._on_describe(owner)
+        return {"value": None}
+
+    def _on_train(self, owner: int, mode: bool) -> dict[str, Any]:
+        with self._watch:
+            self._modules[owner].train(mode)
+        return {"value": None}
 
     def _on_set(self, owner: int, values: dict[str, Tensor]) -> dict[str, Any]:
         """Carry over what the suite wrote into parameters."""
-        parameters = _parameters(self._modules[owner])
+        parameters = parameters_of(self._modules[owner])
         with torch.no_grad():
             for name, value in values.items():
                 parameters[name].copy_(value)
@@ -154,6 +178,7 @@ class Host:
 
     def _on_device(self, device: torch.device | None) -> dict[str, Any]:
         self._device = device
+        self._elsewhere |= device is not None
         return {"value": None}
 
     def _on_trace(self, on: bool) -> dict[str, Any]:
@@ -168,8 +193,13 @@ class Host:
 
     def _place(self, value: Any, known: dict[int, Tensor]) -> Any:
         """Put modules where their numbers stand, and stand-ins for true meta tensors, one for each."""
-        if isinstance(value, Tensor) and value.device.type == "meta" and not isinstance(value, Elsewhere):
-            return known.setdefault(id(value), elsewhere(value))
+        if isinstance(value, Tensor):
+            if value.is_meta:
+                self._elsewhere = True
+                return known.setdefault(id(value), elsewhere(value))
+            return value
+        if isinstance(value, (str, torch.device)) and str(value) == str(DEVICE):
+            self._elsewhere = True
         if isinstance(value, ModuleRef):
             return self._modules[value.number]
         if isinstance(value, (list, tuple)):
@@ -178,13 +208,25 @@ class Host:
             return {key: self._place(item, known) for key, item in value.items()}
         return value
 
+    def _changed(self, inputs: list[Tensor], before: list[Any]) -> list[int]:
+        """Return which inputs of the call at hand were changed in place: form, place, or numbers."""
+        changed = [i for i, (tensor, old) in enumerate(zip(inputs, before, strict=True)) if _form(tensor) != old]
+        frame, memory = self._arrived
+        if memory != memoryview(frame)[len(frame) - len(memory) :]:
+            request = unpack(frame, trusted=True)
+            originals = list(_tensors((request["args"], request["kwargs"])))
+            changed += [i for i, (a, b) in enumerate(zip(inputs, originals, strict=True)) if not _equal(a, b)]
+        return sorted(set(changed))
+
     def _run(self, target: Callable[..., Any], args: Any, kwargs: Any, grad: bool) -> Any:
-        torch.set_default_device(self._device)
+        if self._device is not None:
+            torch.set_default_device(self._device)
         try:
             with torch.set_grad_enabled(grad), self._watch:
                 return plain(target(*args, **kwargs))
         finally:
-            torch.set_default_device(None)
+            if torch.get_default_device().type != "cpu":  # a learner's code may have set one, too
+                torch.set_default_device(None)
 
     def _kinds(self) -> dict[str, str]:
         """Return name → ``class``, ``function``, ``value`` or ``import`` for what the file defines."""
@@ -204,15 +246,20 @@ class Host:
         return len(self._modules) - 1
 
     def _describe(self, module: nn.Module) -> dict[str, Any]:
-        parameters = _parameters(module)
+        parameters, aliases = names_of(module)
+        kind = type(module)
+        if kind not in self._methods:
+            self._methods[kind] = [name for name in dir(kind) if name not in _MODULE_NAMES][:1000]
         return {
             "number": ModuleRef(self._number(module)),
-            "type": type(module).__name__,
+            "type": kind.__name__,
             "training": module.training,
-            "parameters": {name: _values(parameter) for name, parameter in parameters.items()},
-            "aliases": _aliases(module, parameters),
+            "parameters": {name: values(parameter) for name, parameter in parameters.items()},
+            "aliases": aliases,
             "frozen": [name for name, parameter in parameters.items() if not parameter.requires_grad],
-            "methods": [name for name in dir(type(module)) if name not in _MODULE_NAMES][:1000],
+            "methods": self._methods[kind],
+            "buffers": saved_buffers(module),
+            "usual": is_usual(module),
         }
 
     def _describe_error(self, error: BaseException) -> dict[str, Any]:
@@ -254,32 +301,6 @@ def _text(shapes: list[tuple[int, ...]]) -> str:
     return "".join(",".join(map(str, shape)) + ";" for shape in shapes)
 
 
-def _parameters(module: nn.Module) -> dict[str, Tensor]:
-    return dict(module.named_parameters())
-
-
-def _marks(parameters: dict[str, Tensor]) -> list[tuple[str, int, int]]:
-    """Return what shows that a parameter was exchanged or written into."""
-    return [(name, id(p), 0 if p.is_inference() else p._version) for name, p in parameters.items()]
-
-
-def _aliases(module: nn.Module, parameters: dict[str, Tensor]) -> dict[str, str]:
-    """Return other name → name of parameters that are registered in several places."""
-    names = {id(parameter): name for name, parameter in parameters.items()}
-    everywhere = module.named_parameters(remove_duplicate=False)
-    return {name: names[id(parameter)] for name, parameter in everywhere if name not in parameters}
-
-
-def _values(parameter: Tensor) -> Tensor:
-    """Return the parameter without its graph.
-
-    (Outside of the listening modes, ``detach`` of a stand-in makes torch import its distributed part and sympy.)
-    """
-    if isinstance(parameter, Elsewhere):
-        return torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
-    return parameter.detach()
-
-
 def _tensors(value: Any) -> Iterator[Tensor]:
     """Yield every tensor in ``value`` once, in the order in which it crosses the wire."""
     seen: set[int] = set()
@@ -296,15 +317,12 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             stack.extend(reversed(list(item.values())))
 
 
-def _snapshot(tensor: Tensor) -> tuple[torch.Size, tuple[int, ...], Tensor | None]:
-    copy = None if tensor.device.type == "meta" else tensor.detach().clone()
-    return tensor.shape, tensor.stride(), copy
+def _form(tensor: Tensor) -> tuple[torch.Size, tuple[int, ...], int]:
+    """Return shape, strides and place of a tensor's numbers."""
+    return tensor.shape, tensor.stride(), 0 if tensor.is_meta else tensor.data_ptr()
 
 
-def _unchanged(tensor: Tensor, old: tuple[torch.Size, tuple[int, ...], Tensor | None]) -> bool:
-    shape, strides, values = old
-    if tensor.shape != shape or tensor.stride() != strides:
-        return False
-    if values is None or _same(tensor.detach(), values):
-        return True
-    return _same(torch.nan_to_num(tensor.detach()), torch.nan_to_num(values))  # NaN equals itself here
+def _equal(tensor: Tensor, other: Tensor) -> bool:
+    """Compare two tensors of one shape; NaN equals itself here."""
+    a, b = tensor.detach(), other.detach()
+    return tensor.is_meta or _same(a, b) or _same(torch.nan_to_num(a), torch.nan_to_num(b))

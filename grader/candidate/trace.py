@@ -1,7 +1,8 @@
 """Listens to what runs: which functions of PyTorch, which operators, on which shapes and devices.
 
 Two ears, because each misses something that the other hears: a function mode sees ``F.layer_norm`` as it is written, a
-dispatch mode sees the operators below it, also those reached through ``torch.ops``.
+dispatch mode sees the operators below it, and those that TorchScript runs. The second takes several times as long as a
+small operator itself. So it listens to the first use of every function, and for the rest only when it is told to.
 """
 
 from __future__ import annotations
@@ -40,27 +41,39 @@ class Watch:
 
     Args:
         file: The name under which the learner's source was compiled; lines are looked up in it.
+
+    Attributes:
+        log: What is written down, while it is.
+        closely: Whether operators are to be listened to as well. They always are where a log is open.
+        both: Whether they are being listened to.
     """
 
     def __init__(self, file: str) -> None:
         self.file = file
         self.log: Log | None = None
+        self.closely = True
+        self.operators = _Operators(self)
+        self.both = True
         self._ran: dict[str, int | None] = {}
         self._told: set[str] = set()
         self._functions = _Functions(self)
-        self._operators = _Operators(self)
 
     def __enter__(self) -> Watch:
+        self.both = self.closely or self.log is not None
         self._functions.__enter__()  # type: ignore[no-untyped-call]
-        self._operators.__enter__()  # type: ignore[no-untyped-call]
+        if self.both:
+            self.operators.__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._operators.__exit__(*error)  # type: ignore[no-untyped-call]
+        if self.both:
+            self.operators.__exit__(*error)  # type: ignore[no-untyped-call]
         self._functions.__exit__(*error)  # type: ignore[no-untyped-call]
 
     def news(self) -> dict[str, int | None]:
         """Return name → line of everything that ran for the first time since the last call."""
+        if len(self._ran) == len(self._told):
+            return {}
         fresh = {name: line for name, line in self._ran.items() if name not in self._told}
         self._told.update(fresh)
         return fresh
@@ -79,7 +92,8 @@ class Watch:
         return None
 
 
-_MAKERS = (torch.tensor, torch.as_tensor, torch.asarray)  # of tensors from Python's numbers
+_MAKERS = frozenset((torch.tensor, torch.as_tensor, torch.asarray))  # of tensors from Python's numbers
+_READERS = frozenset((Tensor.tolist,))  # which torch refuses for every subclass
 
 
 class _Functions(TorchFunctionMode):
@@ -92,14 +106,22 @@ class _Functions(TorchFunctionMode):
         name = self._names.get(func)
         if name is None:
             name = self._names[func] = _name_of(func)
-        self._watch.heard(name)
+            self._watch.heard(name)
+            if not self._watch.both:
+                with self._watch.operators:
+                    return self._run(func, args, kwargs or {})
         if self._watch.log is not None and len(self._watch.log.functions) < MAX_OPS:
             self._watch.log.functions.append(name)
-        if func is Tensor.tolist and isinstance(args[0], Elsewhere):  # torch refuses this for every subclass
+        if func in _MAKERS or func in _READERS:
+            return self._run(func, args, kwargs or {})
+        return func(*args, **kwargs) if kwargs else func(*args)
+
+    def _run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        if func in _READERS and isinstance(args[0], Elsewhere):
             return args[0].inside.tolist()
-        if func in _MAKERS and concerns((), kwargs or {}) and not isinstance(args[0], Tensor):
-            return func(*args, **{**(kwargs or {}), "device": "cpu"}).to(DEVICE)  # torch alone would drop the numbers
-        return func(*args, **(kwargs or {}))
+        if func in _MAKERS and concerns((), kwargs) and not isinstance(args[0], Tensor):
+            return func(*args, **{**kwargs, "device": "cpu"}).to(DEVICE)  # torch alone would drop the numbers
+        return func(*args, **kwargs)
 
 
 def watch_new_threads(watch: Watch) -> None:

@@ -7,7 +7,7 @@ that socket is then one judge's session:
 =============  ===================================================  =========================================
 request        answer                                               descriptors with it
 =============  ===================================================  =========================================
-``spawn``      ``<id>``                                             frames (a stream socket), output (a pipe)
+``spawn <n>``  ``<id>``; ``n`` is the processor to stay on, if any  frames (a stream socket), output (a pipe)
 ``kill <id>``  exit code, as ``os.waitstatus_to_exitcode`` tells it
 ``wait <id>``  the same, after a moment to leave by itself
 =============  ===================================================  =========================================
@@ -135,14 +135,14 @@ class _Zygote:
         try:
             words = session.socket.recv(64).decode().split()
             if words[:1] == ["spawn"] and len(session.candidates) < MAX_CANDIDATES:
-                self._spawn(session)
+                self._spawn(session, [int(processor) for processor in words[1:]])
             elif words[:1] in (["kill"], ["wait"]):
                 grace = GRACE if words[0] == "wait" else 0.0
                 code = _end(session.candidates.pop(int(words[1])), grace)
                 session.socket.send(str(code).encode())
             else:
                 self._close(session)
-        except (OSError, KeyError):
+        except (OSError, KeyError, ValueError):
             self._close(session)
         return True
 
@@ -152,13 +152,13 @@ class _Zygote:
         for process in session.candidates.values():
             _end(process)
 
-    def _spawn(self, session: _Session) -> None:
+    def _spawn(self, session: _Session, processors: Sequence[int]) -> None:
         judge, candidate = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         out_judge, out_candidate = os.pipe()
         process = os.fork()
         if process == 0:
             try:
-                self._become_candidate(candidate, out_candidate)
+                self._become_candidate(candidate, out_candidate, processors)
             finally:
                 os._exit(1)
         candidate.close()
@@ -169,7 +169,9 @@ class _Zygote:
         judge.close()
         os.close(out_judge)
 
-    def _become_candidate(self, wire: socket.socket, output: int) -> None:
+    def _become_candidate(self, wire: socket.socket, output: int, processors: Sequence[int]) -> None:
+        if processors:
+            os.sched_setaffinity(0, processors)
         os.dup2(output, 1)
         os.dup2(output, 2)
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.machinery import SourceFileLoader
+from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -15,7 +16,7 @@ from grader.judge.suite import Variant
 from grader.model import Exercise
 
 _copies = itertools.count()
-_kept: dict[tuple[object, ...], AnswerKey] = {}
+_kept: dict[Path, tuple[object, AnswerKey]] = {}  # folder → state of its files, and the key that was loaded from it
 
 
 class AnswerKey:
@@ -122,14 +123,12 @@ class AnswerKey:
 
 def keep(exercise: Exercise) -> AnswerKey:
     """Return the exercise's answer key, loaded only once as long as its files stay as they are."""
-    return _kept.setdefault(_state(exercise), AnswerKey(exercise))
+    state = _state(exercise)
+    if _kept.get(exercise.folder, (None, None))[0] != state:
+        _kept[exercise.folder] = state, AnswerKey(exercise)
+    return _kept[exercise.folder][1]
 
 
-def find_kept(exercise: Exercise) -> AnswerKey:
-    """Return the answer key that is kept, or one that is not loaded yet."""
-    return _kept.get(_state(exercise)) or AnswerKey(exercise)
-
-
-def _state(exercise: Exercise) -> tuple[object, ...]:
+def _state(exercise: Exercise) -> object:
     files = sorted(exercise.folder.glob("*.py"))
-    return (exercise.folder, *((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files))
+    return exercise, *((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)

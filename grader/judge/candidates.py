@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, Protocol
 
 from grader.candidate.channel import Channel, Closed
@@ -20,6 +21,12 @@ from grader.candidate.wire import WireError, pack, unpack
 
 OUTPUT_KEPT = 16_000  # bytes of what a candidate prints
 START_SECONDS = 30.0  # a spawned worker imports torch first
+
+
+def _draw_numbers() -> Iterator[int]:
+    """Draw a number for every request, so that a frame sent ahead is no answer; many at a time, as it is slow."""
+    while True:
+        yield from struct.unpack("<256q", secrets.token_bytes(256 * 8))
 
 
 class CandidateDied(Exception):  # noqa: N818 (what happened to it is the point)
@@ -56,6 +63,7 @@ class Candidate:
         self._channel = channel
         self._end = end
         self._output = bytearray()
+        self._numbers = _draw_numbers()
         self._lock = threading.Lock()
         self._deadline: float | None = None
         self._over = threading.Event()
@@ -75,7 +83,7 @@ class Candidate:
         """
         if self._dead is not None:
             raise self._dead
-        number = secrets.randbits(63)  # so that a frame sent ahead is no answer
+        number = next(self._numbers)
         frame = pack(message | {"id": number}, strided=True)
         with self._limit(seconds):
             try:
@@ -189,23 +197,33 @@ class ForkLauncher:
 
     Args:
         session: The judge's end of a session (see ``grader.candidate.zygote``).
+
+    Attributes:
+        place: Processor that candidates shall stay on, if any. Judge and candidate take turns, so on two processors
+            each would have to be woken up for every call.
     """
 
     def __init__(self, session: socket.socket) -> None:
         self._session = session
         self._turn = threading.Lock()
         self._ordered = False
+        self.place: int | None = None
 
     def order(self) -> None:
         """Have a candidate forked while the caller does something else; the next ``launch`` takes it."""
-        self._session.send(b"spawn")
-        self._ordered = True
+        if not self._ordered:
+            self._session.send(b"spawn" if self.place is None else b"spawn %d" % self.place)
+            self._ordered = True
+
+    def cancel(self) -> None:
+        """End the candidate that was ordered, if nobody has taken it."""
+        if self._ordered:
+            self.launch().close()
 
     def launch(self) -> Candidate:
         """Fork one from the zygote."""
         with self._turn:
-            if not self._ordered:
-                self.order()
+            self.order()
             self._ordered = False
             number, descriptors, _, _ = socket.recv_fds(self._session, 64, 2)
         if len(descriptors) != 2:

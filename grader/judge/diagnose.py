@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grader.judge.answerkey import AnswerKey, keep
+from grader.judge.answerkey import AnswerKey
 from grader.judge.suite import Variant
-from grader.model import Diagnosis, Exercise
+from grader.model import Diagnosis
 
 MAX_PAIRS = 40  # tried once no single misconception fits; a count, so that two runs with one seed agree
 _SEED = 20_170_612  # the probe's inputs are the same for all, so any fixed number will do
@@ -22,20 +22,6 @@ def observe(key: AnswerKey, impl: Any) -> Mapping[str, Any]:
     torch.default_generator.manual_seed(_SEED)
     seen: Mapping[str, Any] = key.suite.probe(impl)
     return seen
-
-
-def keep_ready(exercise: Exercise) -> None:
-    """Load an answer key and look at its misconceptions now, so that processes forked later find all of it there.
-
-    Raises:
-        AnswerKeyError: If it cannot be loaded; whoever uses it then will raise the same.
-    """
-    key = keep(exercise)
-    _ = key.suite
-    _observed(key, ())
-    for variant in key.variants:
-        if variant.kind == "misconception":
-            _observed(key, (variant.name,))
 
 
 def _observed(key: AnswerKey, names: tuple[str, ...]) -> Mapping[str, Any]:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from grader.errors import SubmissionError
-from grader.judge.answerkey import AnswerKey, find_kept
+from grader.judge.answerkey import AnswerKey, keep
 from grader.judge.candidates import Candidate, CandidateDied, Launcher
 from grader.judge.diagnose import diagnose
+from grader.judge.fixtures import seed_of
+from grader.judge.impl import Impl
 from grader.judge.jobs import GradeJob
-from grader.judge.plugin import NOT_RUN, Outcome, run_suite, seed_of
-from grader.judge.proxy import Impl
+from grader.judge.plugin import NOT_RUN, Outcome, run_suite
 from grader.judge.session import LOAD_SECONDS, CandidateError, Session, clean
 from grader.model import (
     Check,
@@ -41,11 +42,13 @@ class RemoteSubject:
     Args:
         launcher: Starts candidates.
         submission: What they load.
+        secret: See ``Session``.
     """
 
-    def __init__(self, launcher: Launcher, submission: Submission) -> None:
+    def __init__(self, launcher: Launcher, submission: Submission, secret: int = 0) -> None:
         self._launcher = launcher
         self._submission = submission
+        self._secret = secret
         self._candidate: Candidate | None = None
         self._session: Session | None = None
         self._end = time.monotonic() + EXERCISE_SECONDS
@@ -73,8 +76,8 @@ class RemoteSubject:
         self._hang_up()
         self._candidate = self._launcher.launch()
         self.layers = self._candidate.layers
-        session = Session(self, on_ran=self._note)
-        session.ask("load", LOAD_SECONDS, source=self._submission.source)
+        session = Session(self, on_ran=self._note, secret=self._secret)
+        session.take_kinds(session.ask("load", LOAD_SECONDS, source=self._submission.source))
         self._session = session
         return session
 
@@ -141,8 +144,8 @@ def grade(
         return ExerciseResult.unrunnable(exercise, submission.file, str(error), error.line), ()
     if _is_stub(submission.source, exercise):
         return _not_attempted(exercise, submission.file), ()
-    subject = RemoteSubject(launcher, submission)
-    key = find_kept(exercise)
+    subject = RemoteSubject(launcher, submission, seed_of(job.seed, "secret"))
+    key = keep(exercise)
     try:
         subject.load()
     except (CandidateError, CandidateDied) as error:

@@ -10,9 +10,9 @@ from typing import Any
 from grader.candidate.host import Host
 from grader.judge.answerkey import AnswerKey
 from grader.judge.diagnose import observe, same
+from grader.judge.impl import Impl
 from grader.judge.impostors import KINDS, Impostor
-from grader.judge.plugin import Outcome, run_suite
-from grader.judge.proxy import Impl
+from grader.judge.plugin import Outcome, in_session, run_suite
 from grader.judge.session import LocalLink, Session
 from grader.model import CheckVerdict, Exercise
 from grader.stub import make_stub
@@ -48,7 +48,12 @@ class LocalSubject:
 
 def prove(exercise: Exercise, seed: int) -> list[str]:
     """Return a sentence for everything that is wrong with an answer key; none if it is right."""
-    key = AnswerKey(exercise)
+    found: list[str] = []
+    in_session(lambda: found.extend(_all_failures(AnswerKey(exercise), seed)))
+    return found
+
+
+def _all_failures(key: AnswerKey, seed: int) -> list[str]:
     return [
         *_right_ones_pass(key, seed),
         *_wrong_ones_fail(key, seed),

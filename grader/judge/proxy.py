@@ -1,9 +1,8 @@
-"""The learner's file as if it were a local module: functions, modules and parameters across a ``Session``."""
+"""Functions, modules and parameters of the learner's as if they were here, across a ``Session``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,57 +13,6 @@ from grader.judge.comparing import describe
 from grader.judge.gradients import connect, detach, tensors_in
 from grader.judge.session import CandidateError, Session
 from grader.judge.suite import CheckFailure
-from grader.judge.traces import Trace
-
-
-class Impl:
-    """What a suite calls ``impl``.
-
-    Args:
-        session: The conversation.
-        kinds: Name → kind of what the learner's file defines.
-    """
-
-    def __init__(self, session: Session, kinds: Mapping[str, str]) -> None:
-        self._session = session
-        self._kinds = kinds
-
-    def __getattr__(self, name: str) -> RemoteCallable:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if self._kinds.get(name) not in ("function", "class", "import"):
-            raise CheckFailure(self._missing(name))
-        return RemoteCallable(self._session, name, is_class=self._kinds[name] == "class")
-
-    def _missing(self, name: str) -> str:
-        if name in self._kinds:
-            return f"`{name}` should be a function or a class, but your file assigns a value to that name."
-        found = [other for other, kind in self._kinds.items() if kind in ("function", "class")][:8]
-        there = "It defines " + ", ".join(f"`{other}`" for other in found) + "." if found else "It defines nothing."
-        return f"Your file has no `{name}`. {there} Names and arguments must stay as they are in the stub."
-
-    @contextmanager
-    def trace(self) -> Iterator[Trace]:
-        """Record what the learner's code runs inside the block."""
-        trace = Trace()
-        self._session.ask("trace", on=True)
-        try:
-            yield trace
-        finally:
-            log = self._session.ask("trace", on=False)["value"]
-        try:
-            trace.fill(log)
-        except (TypeError, ValueError, KeyError):
-            raise CheckFailure("What your code ran could not be recorded.") from None
-
-    @contextmanager
-    def default_device(self, device: str) -> Iterator[None]:
-        """Let tensors that the learner makes without a device lie on ``device`` inside the block."""
-        self._session.ask("device", device=torch.device(device))
-        try:
-            yield
-        finally:
-            self._session.ask("device", device=None)
 
 
 class RemoteCallable:
@@ -93,6 +41,7 @@ class RemoteCallable:
             grad=grad,
             number=number,
             owner=None if owner is None else owner._number,
+            closely=session.closely(),
         )
         inputs = list(tensors_in((args, kwargs)))
         for index in reply.get("changed", ()):
@@ -116,7 +65,7 @@ class RemoteCallable:
         try:
             reply: dict[str, Any] = self._session.ask("call", **fields)
         except CandidateError as error:
-            error.call = self._name
+            error.call = error.call or self._name
             raise
         return reply
 
@@ -149,6 +98,7 @@ class RemoteModule:
         self._number: int = description["number"].number
         self._parameters: dict[str, nn.Parameter] = {}
         self._versions: dict[str, int] = {}
+        self._usual = False
         self._take(description)
 
     # --- what a suite uses -------------------------------------------------------------------------------------------
@@ -186,15 +136,22 @@ class RemoteModule:
         Raises:
             CheckFailure: If names or shapes do not fit.
         """
+        if self._fits(state):
+            values = {name: value.detach().clone() for name, value in state.items()}  # as they are now
+            self._session.tell("load_state", self._error_in("load_state_dict"), **self._state(values, strict))
+            for name, parameter in self._parameters.items():
+                parameter.data = values[name].to(parameter.dtype, copy=True).contiguous()
+            self._versions = {name: parameter._version for name, parameter in self._parameters.items()}
+            return
         self._push()
         values = {name: value.detach() for name, value in state.items()}
         try:
-            reply = self._session.ask("load_state", owner=self._number, state=values, strict=strict)
+            self._session.ask("load_state", **self._state(values, strict))
         except CandidateError as error:
             failure = CheckFailure(self._misfit(values, str(error)))
             failure.type_name = error.type_name  # a probe should see what it sees of a module that lies here
             raise failure from None
-        self._take(reply["value"])
+        self._refresh()
 
     def to(self, *args: Any, **kwargs: Any) -> RemoteModule:
         """Move or convert the module in place."""
@@ -214,11 +171,15 @@ class RemoteModule:
 
     def train(self, mode: bool = True) -> RemoteModule:
         """Switch to training, or with ``False`` to evaluation."""
-        return self._convert("train", mode)
+        if not self._usual:
+            return self._convert("train", mode)
+        self._session.tell("train", self._error_in("train"), owner=self._number, mode=mode)
+        self.training = mode
+        return self
 
     def eval(self) -> RemoteModule:
         """Switch to evaluation."""
-        return self._convert("eval")
+        return self.train(False) if self._usual else self._convert("eval")
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -232,11 +193,31 @@ class RemoteModule:
             self._refresh()
         return self
 
+    def _fits(self, state: Mapping[str, Tensor]) -> bool:
+        """Say whether a state can be loaded for sure, so that nothing need be heard of it."""
+        if not self._usual or self._aliases:
+            return False
+        have = {name: tuple(parameter.shape) for name, parameter in self._parameters.items()} | self._buffers
+        return state.keys() == have.keys() and all(
+            value.is_cpu and tuple(value.shape) == have[name] and not value.is_complex()
+            for name, value in state.items()
+        )
+
+    def _state(self, values: Mapping[str, Tensor], strict: bool) -> dict[str, Any]:
+        return {"owner": self._number, "state": values, "strict": strict}
+
+    def _error_in(self, method: str) -> Callable[[CandidateError], Exception]:
+        def explain(error: CandidateError) -> Exception:
+            error.call = method
+            return error
+
+        return explain
+
     def _push(self) -> None:
         """Carry over parameters that a suite wrote into."""
-        written = {n: p.detach() for n, p in self._parameters.items() if p._version != self._versions[n]}
+        written = {n: p.detach().clone() for n, p in self._parameters.items() if p._version != self._versions[n]}
         if written:
-            self._session.ask("set", owner=self._number, values=written)
+            self._session.tell("set", owner=self._number, values=written)
             self._versions |= {name: self._parameters[name]._version for name in written}
 
     def _refresh(self) -> None:
@@ -258,6 +239,8 @@ class RemoteModule:
         self._aliases = dict(description["aliases"])
         self.training = bool(description["training"])
         self._methods = set(description["methods"])
+        self._buffers = {str(name): tuple(shape) for name, shape in description["buffers"].items()}
+        self._usual = description["usual"] is True and all(p.is_cpu for p in self._parameters.values())
 
     def _misfit(self, state: Mapping[str, Tensor], message: str) -> str:
         wanted = {name: tuple(value.shape) for name, value in state.items()}

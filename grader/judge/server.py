@@ -1,7 +1,8 @@
 """The grader's own process: imports torch, forks the zygote, then judges what it is sent.
 
 Started by ``grader.judge.client``. Jobs come on standard input and answers leave on standard output. Where there is
-fork every job gets a judge of its own; elsewhere jobs are judged here, one after the other.
+fork, judges work beside each other and each job goes to one that has none; elsewhere jobs are judged here, one
+after the other.
 """
 
 from __future__ import annotations
@@ -19,18 +20,20 @@ import signal
 import socket
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 
 from grader.candidate import zygote
 from grader.judge.jobs import FileJob, GradeJob, receive, send
+
+if TYPE_CHECKING:
+    from grader.judge.candidates import ForkLauncher
 
 PACKAGE = str(Path(__file__).resolve().parents[1])  # with the answer keys in it, when installed from a wheel
 JUDGE_SECONDS = 120.0  # a judge keeps its candidates' deadlines; this is for a judge that hangs itself
@@ -65,110 +68,132 @@ def _greeting() -> dict[str, Any]:
 
 @dataclass
 class _Judge:
-    number: int
-    job: Any
+    """A judge's process as the server sees it, with the job that it is at."""
+
     process: int
     pipe: Connection
-    deadline: float
+    number: int | None = None
+    deadline: float = 0.0
 
 
 @dataclass
 class _ForkServer:
-    """Forks one judge per job and passes on what it says."""
+    """Gives each job to a judge that has none, and passes on what the judges say.
+
+    A judge stays for the next job: what it has loaded, compiled and looked at serves that one too. One that dies, or
+    has to be stopped, costs the job at hand alone.
+    """
 
     requests: BinaryIO
     answers: BinaryIO
     control: socket.socket
-    judges: dict[int, _Judge] = field(default_factory=dict)
+    judges: list[_Judge] = field(default_factory=list)
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
-    seen: Counter[str] = field(default_factory=Counter)
 
     def serve(self) -> None:
-        """Serve until the command line hangs up; the judges end with this process.
-
-        What many judges would do again, each for itself, is done here before they are forked, as soon as it keeps
-        nobody waiting for a single result: pytest's session is started after the first one.
-        """
+        """Serve until the command line hangs up; the judges end with this process."""
         from grader.judge import grading, plugin  # noqa: F401, PLC0415 (judges inherit them; the zygote must not)
 
         gc.freeze()  # a collection in a judge would copy every page that it touches
         gc.enable()
         send(self.answers, _greeting())
         self.selector.register(self.requests, selectors.EVENT_READ, None)
-        if self._loop(once=True):
-            plugin.in_session(self._loop)
-
-    def _loop(self, *, once: bool = False) -> bool:
-        """Loop over requests and judges until the command line hangs up or, with ``once``, a first job is done."""
-        gc.freeze()
         while True:
             for key, _ in self.selector.select(timeout=1.0):
-                if key.data is None:
-                    try:
-                        number, job = receive(self.requests)
-                    except EOFError:
-                        return False
-                    self._start(number, job)
-                elif self._hear(key.data) and once:
-                    return True
+                if key.data is not None:
+                    self._hear(key.data)
+                    continue
+                try:
+                    number, job = receive(self.requests)
+                except EOFError:
+                    return
+                self._give(number, job)
             self._stop_late_ones()
 
-    def _get_ready(self, job: Any) -> None:
-        """Load the answer key that a job needed, if it was needed twice; now, while nobody waits for a result."""
-        from grader.judge.diagnose import keep_ready  # noqa: PLC0415
+    def _give(self, number: int, job: Any) -> None:
+        judge = next((judge for judge in self.judges if judge.number is None), None) or self._fork()
+        judge.number = number
+        judge.deadline = time.monotonic() + getattr(job, "seconds", JUDGE_SECONDS)
+        with suppress(OSError):  # it has died: to be heard of in a moment
+            judge.pipe.send((job, None if len(self.judges) == 1 else self.judges.index(judge)))
 
-        if isinstance(job, (GradeJob, FileJob)):
-            self.seen[job.exercise.slug] += 1
-            if self.seen[job.exercise.slug] == 2:
-                with suppress(Exception):  # the judge will meet the same, and say so
-                    keep_ready(job.exercise)
-                gc.freeze()
-
-    def _start(self, number: int, job: Any) -> None:
+    def _fork(self) -> _Judge:
         from grader.judge.candidates import ForkLauncher  # noqa: PLC0415
 
-        ours, theirs = Pipe(duplex=False)
+        ours, theirs = Pipe()
         session, zygote_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         socket.send_fds(self.control, [b"open"], [zygote_end.fileno()])
         zygote_end.close()
-        launcher = ForkLauncher(session)
-        if isinstance(job, (GradeJob, FileJob)):
-            launcher.order()
         process = os.fork()
         if process == 0:
             try:
                 zygote.die_with_parent()
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
-                ours.close()
-                _do(job, launcher, theirs.send)
+                for pipe in ours, *(judge.pipe for judge in self.judges):
+                    pipe.close()
+                _judge(theirs, ForkLauncher(session))
             finally:
                 os._exit(0)
         theirs.close()
         session.close()
-        judge = _Judge(number, job, process, ours, time.monotonic() + getattr(job, "seconds", JUDGE_SECONDS))
-        self.judges[number] = judge
+        judge = _Judge(process, ours)
+        self.judges.append(judge)
         self.selector.register(ours, selectors.EVENT_READ, judge)
+        return judge
 
-    def _hear(self, judge: _Judge) -> bool:
-        """Pass on one message; say whether it was the last."""
+    def _hear(self, judge: _Judge) -> None:
+        """Pass on one message; a judge that has none to send any more is gone."""
+        number = judge.number
         try:
             message = judge.pipe.recv()
         except (EOFError, OSError, pickle.UnpicklingError):
             message = {"broken": "The grader's own process ended without a verdict."}
-        send(self.answers, {"number": judge.number, **message})
-        if "check" in message:
-            return False
+            self._bury(judge)
+        if "check" not in message:
+            judge.number = None
+        if number is not None:
+            send(self.answers, {"number": number, **message})
+
+    def _bury(self, judge: _Judge) -> None:
         self.selector.unregister(judge.pipe)
         judge.pipe.close()
+        with suppress(ProcessLookupError):
+            os.kill(judge.process, signal.SIGKILL)
         os.waitpid(judge.process, 0)
-        del self.judges[judge.number]
-        self._get_ready(judge.job)
-        return True
+        self.judges.remove(judge)
 
     def _stop_late_ones(self) -> None:
-        for judge in self.judges.values():
-            if time.monotonic() > judge.deadline:
+        for judge in self.judges:
+            if judge.number is not None and time.monotonic() > judge.deadline:
                 os.kill(judge.process, signal.SIGKILL)
+
+
+def _judge(pipe: Connection, launcher: ForkLauncher) -> None:
+    """Do one job after the other, all in one session of pytest, until the server hangs up."""
+    from grader.judge.plugin import in_session  # noqa: PLC0415
+
+    everywhere = sorted(os.sched_getaffinity(0))
+
+    def work() -> None:
+        while True:
+            try:
+                job, slot = pipe.recv()
+            except EOFError:
+                return
+            launcher.place = _here() if slot is None else everywhere[slot % len(everywhere)]
+            os.sched_setaffinity(0, {launcher.place})
+            if isinstance(job, (GradeJob, FileJob)):
+                launcher.order()
+            _do(job, launcher, pipe.send)
+            launcher.cancel()
+            os.sched_setaffinity(0, everywhere)
+
+    in_session(work)
+
+
+def _here() -> int:
+    """Return the processor that this process runs on: one that was free when it woke up."""
+    return int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[36])
 
 
 def _do(job: Any, launcher: Any, tell: Callable[[dict[str, Any]], None]) -> None:
@@ -197,20 +222,25 @@ def _do(job: Any, launcher: Any, tell: Callable[[dict[str, Any]], None]) -> None
 
 def _serve_inline(requests: BinaryIO, answers: BinaryIO, hidden: Sequence[str]) -> None:
     from grader.judge.candidates import SpawnLauncher  # noqa: PLC0415
+    from grader.judge.plugin import in_session  # noqa: PLC0415
 
     gc.enable()
     launcher = SpawnLauncher(hidden)
     send(answers, _greeting())
-    while True:
-        try:
-            number, job = receive(requests)
-        except EOFError:
-            return
 
-        def tell(message: dict[str, Any], number: int = number) -> None:
-            send(answers, {"number": number, **message})
+    def work() -> None:
+        while True:
+            try:
+                number, job = receive(requests)
+            except EOFError:
+                return
 
-        _do(job, launcher, tell)
+            def tell(message: dict[str, Any], number: int = number) -> None:
+                send(answers, {"number": number, **message})
+
+            _do(job, launcher, tell)
+
+    in_session(work)
 
 
 if __name__ == "__main__":

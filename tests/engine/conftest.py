@@ -84,7 +84,7 @@ class Graded:
     Attributes:
         results: Path → result.
         seconds: How long all of them took together.
-        left: Processes that were still there afterwards and had not been before.
+        left: Processes that were still there afterwards and had not been before, the judges apart, which stay.
         gone: Whether every process of the grader ended with it.
     """
 
@@ -103,6 +103,12 @@ def alive(server):
     return found
 
 
+def judges(server):
+    """Return the processes that wait for the next job: no more than there may be at work."""
+    _, *others = sorted(server.children(), key=lambda process: process.pid)
+    return set(others)
+
+
 @pytest.fixture(scope="module")
 def graded(request, bank):
     """All cases in the module's ``FOLDERS``, graded side by side."""
@@ -119,7 +125,7 @@ def graded(request, bank):
         before = alive(server)
         results |= {Path(result.file): result for result in grader.grade(work, SEED)}
         seconds = time.monotonic() - start
-        left = [process for process in alive(server) - before if not ends(process)]
+        left = [process for process in alive(server) - before - judges(server) if not ends(process)]
         tree = [server, *alive(server)]
     return Graded(results, seconds, left, gone=not psutil.wait_procs(tree, timeout=5)[1])
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from grader.judge.client import Grader
-from grader.judge.plugin import seed_of
+from grader.judge.fixtures import seed_of
 from grader.model import Submission
 
 pytestmark = [pytest.mark.xdist_group("engine-determinism"), pytest.mark.timeout(400)]

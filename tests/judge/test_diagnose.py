@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from grader.judge import diagnose as module
-from grader.judge.answerkey import find_kept
-from grader.judge.diagnose import diagnose, keep_ready, observe, same
+from grader.judge.answerkey import keep
+from grader.judge.diagnose import diagnose, observe, same
 from grader.judge.proofs import LocalSubject
 
 SOLUTION = '''
@@ -244,23 +244,23 @@ def test_these_are_not_the_same(a, b):
     assert not same(b, a)
 
 
-# --- ready before it is asked --------------------------------------------------------------------------------------
+# --- keys that are kept -------------------------------------------------------------------------------------------
 
 
-def test_a_key_that_is_kept_ready_has_seen_every_misconception(make_key):
+def test_a_key_is_loaded_once_and_remembers_what_its_misconceptions_do(make_key):
     exercise = make_key(SUITE, "test_x", solution=SOLUTION, variants=VARIANTS).exercise
+    key = keep(exercise)
 
-    keep_ready(exercise)
+    diagnose(key, key.build([key.variants[0].name]))
 
-    kept = find_kept(exercise)
-    assert find_kept(exercise) is kept
-    assert kept.observed.keys() == {()} | {(v.name,) for v in kept.variants if v.kind == "misconception"}
+    assert keep(exercise) is key
+    assert {()} | {(v.name,) for v in key.variants if v.kind == "misconception"} <= key.observed.keys()
 
 
 def test_a_key_whose_files_changed_is_loaded_anew(make_key):
     exercise = make_key(SUITE, "test_x", solution=SOLUTION, variants=VARIANTS).exercise
-    keep_ready(exercise)
+    before = keep(exercise)
     with (exercise.folder / "variants.py").open("a") as file:
         file.write("# another line\n")
 
-    assert find_kept(exercise).observed == {}
+    assert keep(exercise) is not before

@@ -8,8 +8,9 @@ import torch
 from grader.candidate.host import Host
 from grader.errors import AnswerKeyError
 from grader.judge.candidates import CandidateDied
+from grader.judge.fixtures import seed_of
 from grader.judge.grading import MAX_TIMEOUTS, RemoteSubject
-from grader.judge.plugin import NOT_RUN, in_session, run_suite, seed_of
+from grader.judge.plugin import NOT_RUN, in_session, run_suite
 from grader.judge.proofs import LocalSubject
 from grader.judge.session import LocalLink
 from grader.model import CheckVerdict, Submission

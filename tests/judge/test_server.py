@@ -71,10 +71,26 @@ def test_two_jobs_are_at_work_at_the_same_time(grader, tmp_path):
     assert met == [2, 2]
 
 
-def test_each_job_has_a_process_of_its_own(grader):
-    pids = [result for _, result in grader.run([Errand("pid")] * 3)]
+def test_a_judge_stays_for_the_next_job(grader):
+    pids = [result for _, result in grader.run([Errand("pid")] * 6)]
 
-    assert len(set(pids)) == 3
+    assert len(set(pids)) <= grader.jobs
+
+
+def test_a_judge_that_died_is_replaced_by_another():
+    with mock.patch.dict(os.environ, PYTHONPATH=REMOTE), Grader(jobs=1) as grader:
+        ((_, before),) = grader.run([Errand("pid")])
+        with pytest.raises(EngineError):
+            list(grader.run([Errand("die")]))
+        ((_, after),) = grader.run([Errand("pid")])
+
+    assert before != after
+
+
+def test_a_judge_and_its_candidate_share_a_processor(grader):
+    places = [result for _, result in grader.run([Errand("place")] * 4)]
+
+    assert all(mine == its and len(mine) == 1 for mine, its in places)
 
 
 def test_a_run_that_was_left_halfway_does_not_get_into_the_next(grader):

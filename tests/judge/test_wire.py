@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from grader.candidate import wire
+from grader.candidate import tensors, wire
 from grader.candidate.channel import Channel, Closed
 from grader.candidate.wire import ModuleRef, Opaque, WireError, pack, unpack
 
@@ -275,7 +275,8 @@ def safetensors_of(tensors):
     for name, (dtype, shape, raw) in tensors.items():
         table[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
         data += raw
-    text = json.dumps(table).encode()
+    text = json.dumps(table, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + data
 
 
@@ -313,7 +314,7 @@ def test_the_hand_made_frame_of_these_tests_is_a_good_one():
         frame({"tensors": {}, "message": 3}),
         frame({"tensors": [], "message": {"t": "list", "v": []}}),
         frame({"tensors": [0], "message": None}),
-        frame({"tensors": [spec()] * (wire.MAX_TENSORS + 1), "message": None}),
+        frame({"tensors": [spec()] * (tensors.MAX_TENSORS + 1), "message": None}),
         frame(message(value={"t": "code", "v": "1"})),
         frame(message(value={"t": "tensor", "v": 0})),
         frame(message(value={"t": "tensor", "v": -1})),

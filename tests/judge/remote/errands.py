@@ -48,6 +48,15 @@ class Errand:
     def pid(self, launcher, on_check):
         return os.getpid()
 
+    def place(self, launcher, on_check):
+        """Return the processors that the judge stays on, and those of its candidate."""
+        candidate = launcher.launch()
+        candidate.ask({"op": "load", "source": "import os\ndef place(): return list(os.sched_getaffinity(0))"}, 5)
+        call = {"op": "call", "name": "place", "args": (), "kwargs": {}, "grad": False, "number": 1, "owner": None}
+        its = candidate.ask(call, 5)["value"]
+        candidate.close()
+        return list(os.sched_getaffinity(0)), its
+
     def meet(self, launcher, on_check):
         """Wait until two of these are at work at the same time."""
         place = Path(self.argument)

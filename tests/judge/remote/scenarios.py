@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from grader.candidate.host import Host
 from grader.candidate.wire import Opaque
-from grader.judge.proxy import Impl
+from grader.judge.impl import Impl
 from grader.judge.session import CandidateError, LocalLink, Session
 from grader.judge.suite import CheckFailure
 

@@ -17,7 +17,7 @@ def serve(fd):
         request = b""
         while len(request) < size:
             request += os.read(fd, size - len(request))
-        number = int(re.search(rb'"id",(\d+)', request)[1])
+        number = int(re.search(rb'"id":(\d+)', request)[1])
         reply = [["value", {"t": "tensor", "v": 0}], ["changed", {"t": "list", "v": []}], ["id", number]]
         header = json.dumps(
             {"tensors": [{"dtype": "F32", "shape": [3], "grad": True}], "message": {"t": "dict", "v": reply}}
