@@ -2,8 +2,8 @@
 
 Requests and replies are the plain messages of ``grader.candidate.wire``. A request may bring others that come
 ``first``; of these nothing is told but an error, with the place of the one that ``failed``. A reply holds ``value`` or
-``error``; ``changed`` counts the inputs that were changed in place, ``ran`` names what ran for the first time, and
-``id`` is the request's, so that no reply can pass for the answer to another request.
+``error``, and ``changed`` counts the inputs that were changed in place. The same answers are the same bytes, whoever
+gives them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ class Host:
         self._graphs: dict[int, tuple[list[Tensor], list[Tensor], dict[str, Tensor]]] = {}
         self._device: torch.device | None = None
         self._elsewhere = False  # whether anything of this check lies on another device
-        self._methods: dict[type, list[str]] = {}
         self._arrived: tuple[bytes, bytearray] = b"", bytearray()
 
     def watch_new_threads(self) -> None:
@@ -57,26 +56,27 @@ class Host:
     def answer(self, frame: bytes) -> bytes:
         """Return the reply to one request, whatever the learner's code does short of ending the process."""
         reply: dict[str, Any] = {}
-        number = failed = None
+        failed = None
         try:
             request, memory = unpack_in_place(frame, trusted=True)
             self._arrived = frame, memory
-            number = request.pop("id", None)
             for failed, earlier in enumerate(request.pop("first", ())):  # noqa: B007 (that of the one that raises)
                 self._do(earlier)
             failed = None
             reply = self._do(request)
         except BaseException as error:  # SystemExit and KeyboardInterrupt of the learner's code too
             reply = {"error": self._describe_error(error), "failed": failed}
-        reply["id"] = number
-        if news := self._watch.news():
-            reply["ran"] = news
         try:
             return pack(reply, module_ref=self._number)
         except (WireError, RuntimeError, ValueError, RecursionError, MemoryError) as error:
             text = str(error) if isinstance(error, WireError) else f"the result cannot be handed over: {error}"
             described: dict[str, Any] = {"type": "WireError", "bases": [], "message": text[:MAX_TEXT], "line": None}
-            return pack({"error": described, "ran": {}, "id": number})
+            return pack({"error": described})
+
+    def news(self) -> bytes:
+        """Return a frame that names what ran for the first time since the last one, and the lines that led there."""
+        news = self._watch.news()
+        return pack({"ran": news}) if news else b""
 
     def _do(self, request: dict[str, Any]) -> dict[str, Any]:
         self._watch.closely = request.pop("closely", True) or self._elsewhere
@@ -152,6 +152,10 @@ class Host:
 
     def _on_describe(self, owner: int) -> dict[str, Any]:
         return {"value": self._describe(self._modules[owner])}
+
+    def _on_method(self, owner: int, name: str) -> dict[str, Any]:
+        """Say whether a module has a method of that name which not every module has."""
+        return {"value": name not in _MODULE_NAMES and callable(getattr(type(self._modules[owner]), name, None))}
 
     def _on_state(self, owner: int) -> dict[str, Any]:
         return {"value": dict(self._modules[owner].state_dict())}
@@ -247,17 +251,12 @@ class Host:
 
     def _describe(self, module: nn.Module) -> dict[str, Any]:
         parameters, aliases = names_of(module)
-        kind = type(module)
-        if kind not in self._methods:
-            self._methods[kind] = [name for name in dir(kind) if name not in _MODULE_NAMES][:1000]
         return {
             "number": ModuleRef(self._number(module)),
-            "type": kind.__name__,
             "training": module.training,
             "parameters": {name: values(parameter) for name, parameter in parameters.items()},
             "aliases": aliases,
             "frozen": [name for name, parameter in parameters.items() if not parameter.requires_grad],
-            "methods": self._methods[kind],
             "buffers": saved_buffers(module),
             "usual": is_usual(module),
         }

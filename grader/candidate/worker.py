@@ -14,6 +14,7 @@ from types import ModuleType
 import torch
 
 from grader.candidate.channel import Channel, Closed
+from grader.candidate.envelope import seal, unseal
 from grader.candidate.host import Host
 from grader.candidate.trace import warm_up
 from grader.candidate.wire import WireError, pack
@@ -39,7 +40,9 @@ def serve(channel: Channel, layers: Sequence[str]) -> None:
     sys.argv, sys.orig_argv = [""], [sys.executable]
     try:
         while True:
-            channel.send(host.answer(channel.receive()))
+            number, frames = unseal(channel.receive())
+            answers = [host.answer(frame) for frame in frames]
+            channel.send(seal(number, [*answers, host.news()]))
     except (Closed, WireError):
         return
 

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, Protocol
 
 from grader.candidate.channel import Channel, Closed
-from grader.candidate.wire import WireError, pack, unpack
+from grader.candidate.envelope import seal, unseal
+from grader.candidate.wire import WireError, unpack
 
 OUTPUT_KEPT = 16_000  # bytes of what a candidate prints
 START_SECONDS = 30.0  # a spawned worker imports torch first
@@ -75,26 +76,32 @@ class Candidate:
         threading.Thread(target=self._watch, daemon=True).start()
         self.layers: tuple[str, ...] = tuple(str(layer) for layer in self.hear(START_SECONDS)["layers"])
 
-    def ask(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Send a request and return the reply.
+    def exchange(self, frames: Sequence[bytes], seconds: float) -> list[bytes]:
+        """Send requests and return the replies, with one frame more: see ``Link``.
 
         Raises:
-            CandidateDied: If there is none within ``seconds``, or a frame that is none; the process is gone then.
+            CandidateDied: If they are not there within ``seconds``, or are none; the process is gone then.
         """
         if self._dead is not None:
             raise self._dead
         number = next(self._numbers)
-        frame = pack(message | {"id": number}, strided=True)
         with self._limit(seconds):
             try:
-                self._channel.send(frame)
-                reply = self._channel.receive()
+                self._channel.send(seal(number, frames))
+                answered, replies = unseal(self._channel.receive())
             except (Closed, WireError) as error:
                 raise self._died(error, seconds) from None
-        answer = self._open(reply)
-        if answer.pop("id", None) != number:
-            raise self._died(WireError("a reply to something that was not asked"), seconds)
-        return answer
+        if answered != number or len(replies) != len(frames) + 1:
+            raise self.refuse(WireError("a reply to something that was not asked"))
+        return replies
+
+    def refuse(self, error: WireError) -> CandidateDied:
+        """End the process for a reply that is none, and return what to raise."""
+        return self._died(error, 0.0)
+
+    def renew(self) -> None:
+        """Fail: whoever started this candidate would have to start another."""
+        raise CandidateDied("Your code's process is gone.")
 
     def hear(self, seconds: float) -> dict[str, Any]:
         """Return the next frame, for which nothing was asked."""
@@ -139,7 +146,7 @@ class Candidate:
         try:
             return unpack(frame, trusted=False)
         except WireError as error:
-            raise self._died(error, 0.0) from None
+            raise self.refuse(error) from None
 
     def _died(self, error: Exception, seconds: float) -> CandidateDied:
         self._over.set()

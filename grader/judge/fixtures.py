@@ -30,6 +30,12 @@ class Subject(Protocol):
             CandidateDied: If the process that runs the code has ended since then.
         """
 
+    def has_passed(self, name: str) -> bool:
+        """Say whether a check is passed for sure, so that it need not be run."""
+
+    def conclude(self, name: str, *, passed: bool) -> None:
+        """Hear what came of a check that was run."""
+
     def where(self, line: int | None) -> str:
         """Say where a line of the submission is, as ``" (line 12)"``, or nothing."""
 

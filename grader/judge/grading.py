@@ -9,13 +9,14 @@ from dataclasses import replace
 
 from grader.errors import SubmissionError
 from grader.judge.answerkey import AnswerKey, keep
-from grader.judge.candidates import Candidate, CandidateDied, Launcher
+from grader.judge.candidates import CandidateDied, Launcher
 from grader.judge.diagnose import diagnose
 from grader.judge.fixtures import seed_of
-from grader.judge.impl import Impl
 from grader.judge.jobs import GradeJob
 from grader.judge.plugin import NOT_RUN, Outcome, run_suite
-from grader.judge.session import LOAD_SECONDS, CandidateError, Session, clean
+from grader.judge.scripts import Scripts, scripts_of
+from grader.judge.session import CandidateError
+from grader.judge.subject import RemoteSubject
 from grader.model import (
     Check,
     CheckResult,
@@ -30,100 +31,6 @@ from grader.model import (
 from grader.policy import is_forbidden, read_policy
 from grader.stub import is_untouched, make_stub
 from grader.submission import check_source
-
-EXERCISE_SECONDS = 60.0
-MAX_TIMEOUTS = 3  # after so many checks that had to be stopped, the rest is not tried
-_OUTPUT_SHOWN = 4_000  # characters
-
-
-class RemoteSubject:
-    """The learner's code in a candidate; a candidate that died is replaced at the next check.
-
-    Args:
-        launcher: Starts candidates.
-        submission: What they load.
-        secret: See ``Session``.
-    """
-
-    def __init__(self, launcher: Launcher, submission: Submission, secret: int = 0) -> None:
-        self._launcher = launcher
-        self._submission = submission
-        self._secret = secret
-        self._candidate: Candidate | None = None
-        self._session: Session | None = None
-        self._end = time.monotonic() + EXERCISE_SECONDS
-        self._timeouts = 0
-        self._death: CandidateDied | None = None
-        self._printed: list[str] = []
-        self.layers: tuple[str, ...] = ()
-        self.ran: dict[str, int | None] = {}
-
-    def begin(self, seed: int) -> Impl:
-        """Start a check, in a new candidate if the last one is gone."""
-        if self._timeouts >= MAX_TIMEOUTS or time.monotonic() > self._end:
-            raise CandidateDied("Not run: your code had used up its time in the checks before.", not_run=True)
-        self._death = None
-        session = self._session or self.load()
-        return Impl(session, session.begin(seed))
-
-    def load(self) -> Session:
-        """Start a candidate and let it load the submission.
-
-        Raises:
-            CandidateError: What the file raised.
-            CandidateDied: If it did not get as far as that.
-        """
-        self._hang_up()
-        self._candidate = self._launcher.launch()
-        self.layers = self._candidate.layers
-        session = Session(self, on_ran=self._note, secret=self._secret)
-        session.take_kinds(session.ask("load", LOAD_SECONDS, source=self._submission.source))
-        self._session = session
-        return session
-
-    def ask(self, message: dict[str, object], seconds: float) -> dict[str, object]:
-        """Send a request to the present candidate, within the exercise's time."""
-        if self._candidate is None:
-            raise CandidateDied("Your code's process is gone.")
-        left = max(0.1, self._end - time.monotonic())
-        try:
-            return self._candidate.ask(message, min(seconds, left))
-        except CandidateDied as death:
-            if self._session is not None:
-                self._timeouts += death.timed_out
-            self._session, self._death = None, death
-            raise
-
-    def changed(self) -> Sequence[str]:
-        """Inputs that were changed in place since the check began.
-
-        Raises:
-            CandidateDied: If the process has ended since then.
-        """
-        if self._death is not None:
-            raise self._death
-        return self._session.changed if self._session is not None else ()
-
-    def where(self, line: int | None) -> str:
-        """Say where a line of the submission is."""
-        if line is None:
-            return ""
-        lines = self._submission.lines
-        return f" ({lines[line - 1]})" if 0 < line <= len(lines) else f" (line {line})"
-
-    def close(self) -> str:
-        """End the candidate and return what the learner's code printed, cleaned and capped."""
-        self._hang_up()
-        return clean("".join(self._printed), _OUTPUT_SHOWN)
-
-    def _hang_up(self) -> None:
-        if self._candidate is not None:
-            self._candidate.close()
-            self._printed.append(self._candidate.output)
-            self._candidate = self._session = None
-
-    def _note(self, name: str, line: int | None) -> None:
-        self.ran.setdefault(name, line)
 
 
 def grade(
@@ -144,19 +51,32 @@ def grade(
         return ExerciseResult.unrunnable(exercise, submission.file, str(error), error.line), ()
     if _is_stub(submission.source, exercise):
         return _not_attempted(exercise, submission.file), ()
-    subject = RemoteSubject(launcher, submission, seed_of(job.seed, "secret"))
     key = keep(exercise)
+    result, layers = _run(job, key, launcher, on_check, scripts_of(key, job.seed))
+    return replace(result, seconds=time.perf_counter() - started), layers
+
+
+def _run(
+    job: GradeJob, key: AnswerKey, launcher: Launcher, on_check: Callable[[int], None], scripts: Scripts | None
+) -> tuple[ExerciseResult, tuple[str, ...]]:
+    """Run the file through the suite, asking ahead by the scripts if there are any."""
+    subject = RemoteSubject(launcher, job.submission, seed_of(job.seed, "secret"), scripts)
     try:
         subject.load()
     except (CandidateError, CandidateDied) as error:
-        return _not_loaded(exercise, submission.file, error, subject), subject.layers
-    result = _judged(job, key, subject, run_suite(key, subject, job.seed, on_check))
-    return replace(result, seconds=time.perf_counter() - started), subject.layers
+        return _not_loaded(job.exercise, job.submission.file, error, subject), subject.layers
+    outcomes = run_suite(key, subject, job.seed, on_check)
+    output = subject.close()
+    if output and subject.rehearsed and output != subject.output_of_loading():
+        return _run(job, key, launcher, on_check, None)  # for what is printed while no more is asked than it takes
+    return _judged(job, key, subject, outcomes, output), subject.layers
 
 
-def _judged(job: GradeJob, key: AnswerKey, subject: RemoteSubject, outcomes: Mapping[str, Outcome]) -> ExerciseResult:
+def _judged(
+    job: GradeJob, key: AnswerKey, subject: RemoteSubject, outcomes: Mapping[str, Outcome], output: str
+) -> ExerciseResult:
     """Put together what came of the checks, with findings and a diagnosis; the candidates are gone afterwards."""
-    exercise, output = job.exercise, subject.close()
+    exercise = job.exercise
     policy = _policy(exercise, job.submission, subject)
     diagnoses = _diagnose(key, subject, outcomes, job.seed)
     subject.close()
@@ -228,7 +148,10 @@ def _diagnose(
     if any(outcome.unwritten or outcome.verdict is CheckVerdict.TIMEOUT for outcome in outcomes.values()):
         return ()
     try:
-        return diagnose(key, subject.begin(seed_of(seed, "probe")))
+        subject.has_passed("probe")  # to have it asked ahead
+        found = diagnose(key, subject.begin(seed_of(seed, "probe")))
+        subject.conclude("probe", passed=True)
+        return found
     except Exception:  # whatever a strange answer does to it, the verdict is made already
         return ()
 

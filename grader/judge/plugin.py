@@ -150,11 +150,11 @@ class _Session:
         items = [item for item in self._checks(run.key) if only in (None, item.originalname)]
         try:
             for item, following in zip_longest(items, items[1:]):
-                error, skipped = _run_check(item, following)
-                outcomes.setdefault(item.originalname, []).append(_judge(error, skipped, run.subject))
+                outcomes.setdefault(item.originalname, []).append(_outcome(item, following, run.subject))
                 on_check(len(outcomes))
         except (KeyboardInterrupt, pytest.exit.Exception):  # the checks that are left have not run
             self._items.pop(run.key)
+        finally:  # the last check may not have been run
             with suppress(Exception):
                 self.session._setupstate.teardown_exact(None)
 
@@ -168,6 +168,15 @@ class _Session:
 
 
 _open_sessions: list[_Session] = []  # that this process is at work in
+
+
+def _outcome(item: pytest.Function, following: pytest.Function | None, subject: Subject) -> Outcome:
+    if subject.has_passed(item.name):
+        return Outcome(CheckVerdict.PASSED)
+    error, skipped = _run_check(item, following)
+    outcome = _judge(error, skipped, subject)
+    subject.conclude(item.name, passed=outcome.verdict is CheckVerdict.PASSED)
+    return outcome
 
 
 def _run_check(item: pytest.Function, following: pytest.Function | None) -> tuple[BaseException | None, bool]:

@@ -238,7 +238,6 @@ class RemoteModule:
         self._versions = {name: parameter._version for name, parameter in self._parameters.items()}
         self._aliases = dict(description["aliases"])
         self.training = bool(description["training"])
-        self._methods = set(description["methods"])
         self._buffers = {str(name): tuple(shape) for name, shape in description["buffers"].items()}
         self._usual = description["usual"] is True and all(p.is_cpu for p in self._parameters.values())
 
@@ -278,11 +277,11 @@ class _View:
             return module._parameters[known]
         if any(known.startswith(path + ".") for known in (*module._parameters, *module._aliases)):
             return _View(module, path + ".")
-        if not self._prefix and path in module._methods:
-            return RemoteCallable(module._session, path, module)
         buffers = dict(module.named_buffers())
         if path in buffers:
             return buffers[path]
+        if not self._prefix and module._session.ask("method", owner=module._number, name=path)["value"] is True:
+            return RemoteCallable(module._session, path, module)
         there = ", ".join(module._parameters) or "none"
         raise CheckFailure(f"Your module has no parameter or buffer `{path}`. Its parameters: {there}.")
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import builtins
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
 
 from grader.candidate.host import Host
-from grader.candidate.wire import pack, unpack
+from grader.candidate.wire import WireError, pack, unpack
 
 CALL_SECONDS = 5.0
 LOAD_SECONDS = 10.0
+REHEARSAL_SECONDS = 2.0  # for all that a check asks; what takes longer is asked step by step
 CLOSELY = 1 / 8  # of all calls, see `grader.candidate.trace`
 MAX_LINE = 2**20  # no file that is read at all has as many
 
@@ -81,10 +82,24 @@ def _as_it_is(error: CandidateError) -> Exception:
 
 
 class Link(Protocol):
-    """Carries one request to the learner's code and brings the reply."""
+    """Carries requests to the learner's code and brings the replies."""
 
-    def ask(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Return the reply, or raise ``CandidateDied``."""
+    def exchange(self, frames: Sequence[bytes], seconds: float) -> list[bytes]:
+        """Return a reply for each request, and one frame more: what ran for the first time, or nothing.
+
+        Raises:
+            CandidateDied: If there are none.
+        """
+
+    def refuse(self, error: WireError) -> Exception:
+        """Have done with whoever sent a reply that is none, and return what to raise."""
+
+    def renew(self) -> None:
+        """Put a fresh copy of the learner's code in the place of the one that answers.
+
+        Raises:
+            CandidateDied: If that cannot be done.
+        """
 
 
 class LocalLink:
@@ -93,9 +108,16 @@ class LocalLink:
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    def ask(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def exchange(self, frames: Sequence[bytes], seconds: float) -> list[bytes]:
         """Answer at once; ``seconds`` is not watched."""
-        return unpack(self._host.answer(pack(message, strided=True)), trusted=False)
+        return [*map(self._host.answer, frames), self._host.news()]
+
+    def refuse(self, error: WireError) -> Exception:
+        """Return the error itself."""
+        return error
+
+    def renew(self) -> None:
+        """Do nothing: nothing is ever asked ahead here."""
 
 
 @dataclass
@@ -107,8 +129,11 @@ class Session:
         on_ran: Told of every function and operator that ran for the first time, with the line that led there.
         secret: Decides together with the check's seed, which the candidate is told, what it is not told.
         changed: Descriptions of inputs that were changed in place, since the check began.
-        calls: How many calls were made.
+        calls: How many calls were made since then.
         kinds: Name → kind of what the learner's file defines, once that is known.
+        said: The requests since the check began.
+        heard: The replies to them.
+        past: The requests before that, as a check after the other has made them.
     """
 
     link: Link
@@ -117,6 +142,11 @@ class Session:
     changed: list[str] = field(default_factory=list)
     calls: int = 0
     kinds: Mapping[str, str] | None = None
+    said: list[bytes] = field(default_factory=list)
+    heard: list[bytes] = field(default_factory=list)
+    past: list[bytes] = field(default_factory=list)
+    _script: Sequence[bytes] = ()
+    _ahead: Sequence[bytes] = ()
     _later: list[tuple[dict[str, Any], Explain]] = field(default_factory=list)
     _dice: random.Random = field(default_factory=random.Random)
 
@@ -131,16 +161,77 @@ class Session:
         later, self._later = self._later, []
         if later:
             message["first"] = [request for request, _ in later]
-        reply = self.link.ask(message, seconds)
-        ran = reply.get("ran")
-        if isinstance(ran, dict):
-            for name, line in ran.items():
-                self.on_ran(clean(str(name), 200), line_from(line))
+        reply = self._open(self._reply(pack(message, strided=True), seconds))
         if "error" in reply:
             failed = reply.get("failed")
             explain = later[failed][1] if type(failed) is int and 0 <= failed < len(later) else _as_it_is
             raise explain(error_from(reply["error"])) from None
         return reply
+
+    def _reply(self, frame: bytes, seconds: float) -> bytes:
+        place = len(self.said)
+        if place < len(self._ahead) and frame == self._script[place]:
+            reply = self._ahead[place]
+        else:
+            if self.has_asked_too_much():
+                self.start_over()
+            (reply,) = self._exchange([frame], seconds)
+        self.said.append(frame)
+        self.heard.append(reply)
+        return reply
+
+    def _exchange(self, frames: Sequence[bytes], seconds: float) -> list[bytes]:
+        *replies, news = self.link.exchange(frames, seconds)
+        if news:
+            ran = self._open(news).get("ran")
+            for name, line in ran.items() if isinstance(ran, dict) else ():
+                self.on_ran(clean(str(name), 200), line_from(line))
+        return replies
+
+    def _open(self, frame: bytes) -> dict[str, Any]:
+        try:
+            return unpack(frame, trusted=False)
+        except WireError as error:
+            raise self.link.refuse(error) from None
+
+    # --- asking ahead ------------------------------------------------------------------------------------------------
+
+    def rehearse(self, script: Sequence[bytes]) -> Sequence[bytes]:
+        """Ask all that the next check is going to ask; it then gets the replies as long as it asks the same.
+
+        Raises:
+            CandidateDied: If there are no replies.
+        """
+        self._close_check()
+        if script:
+            self._ahead = self._exchange(script, REHEARSAL_SECONDS)
+            self._script = script
+        return self._ahead
+
+    def skip(self, script: Sequence[bytes]) -> None:
+        """Let the check that was rehearsed be over, as all that it asks was asked."""
+        self.said = list(script)
+
+    def has_asked_too_much(self) -> bool:
+        """Say whether more was asked ahead than the check has asked."""
+        return len(self.said) < len(self._ahead)
+
+    def start_over(self) -> None:
+        """Bring a fresh copy of the learner's code to where the check stands, as if nothing else was ever asked of it.
+
+        Raises:
+            CandidateDied: If it does not get there.
+        """
+        self._script = self._ahead = ()
+        self.link.renew()
+        if frames := [*self.past, *self.said]:
+            self._exchange(frames, CALL_SECONDS * len(frames))
+
+    def _close_check(self) -> None:
+        self.past += self.said
+        self.said, self.heard, self._script, self._ahead = [], [], (), ()
+
+    # --- a check -----------------------------------------------------------------------------------------------------
 
     def tell(self, op: str, explain: Explain = _as_it_is, **fields: Any) -> None:
         """Send a request along with the next one, as nothing but an error could come back.
@@ -155,6 +246,9 @@ class Session:
         """Start a check: nothing of the one before is left. Return what the learner's file defines."""
         self.changed.clear()
         self._later.clear()
+        self.calls = 0
+        if self.said:
+            self._close_check()
         self._dice.seed(self.secret ^ seed)
         if self.kinds is None:
             self.take_kinds(self.ask("reset", seed=seed))

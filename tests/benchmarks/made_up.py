@@ -48,20 +48,34 @@ def sources(exercise: Exercise) -> dict[str, list[str]]:
     return found
 
 
+class _Rename(ast.NodeTransformer):
+    """Lets a variant that uses a part of the solution use the right one, also where it takes that part's place."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.Name(f"right_{node.id}", node.ctx) if node.id in self.names else node
+
+
 def _variants(solution: str, variants: str) -> Iterator[tuple[str, str]]:
     """Yield every variant's kind, and the solution with that variant put in."""
-    shared, declared = [], []
+    shared, declared, rename = [], [], _Rename()
     for node in ast.parse(variants).body:
-        if isinstance(node, ast.ImportFrom) and (node.level or node.module == "grader.judge.suite"):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            rename.names |= {alias.name for alias in node.names}
+            shared += [f"right_{alias.name} = {alias.name}" for alias in node.names]
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module == "grader.judge.suite":
             continue
         decorators = getattr(node, "decorator_list", ())
         marks = [d for d in decorators if isinstance(d, ast.Call) and isinstance(d.func, ast.Name)]
         marks = [d for d in marks if d.func.id in ("misconception", "slip", "alternative")]
         if not marks:
-            shared.append(ast.get_source_segment(variants, node) or "")
+            shared.append(ast.unparse(rename.visit(node)))
             continue
         node.decorator_list = [d for d in decorators if d not in marks]
         replaces = next(k.value.value for k in marks[0].keywords if k.arg == "replaces")
-        declared.append((marks[0].func.id, node.name, replaces, ast.unparse(node)))
+        declared.append((marks[0].func.id, node.name, replaces, ast.unparse(rename.visit(node))))
     for kind, name, replaces, code in declared:
         yield kind, "\n\n\n".join([solution, *shared, code, f"{replaces} = {name}\n"])

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from grader.candidate.host import Host
+from grader.candidate.wire import unpack
 from grader.errors import AnswerKeyError
 from grader.judge.candidates import CandidateDied
 from grader.judge.fixtures import seed_of
-from grader.judge.grading import MAX_TIMEOUTS, RemoteSubject
 from grader.judge.plugin import NOT_RUN, in_session, run_suite
 from grader.judge.proofs import LocalSubject
 from grader.judge.session import LocalLink
+from grader.judge.subject import MAX_TIMEOUTS, RemoteSubject
 from grader.model import CheckVerdict, Submission
 
 PASSED, FAILED, SKIPPED = CheckVerdict.PASSED, CheckVerdict.FAILED, CheckVerdict.SKIPPED
@@ -58,10 +59,11 @@ class FakeCandidate:
     def __init__(self):
         self._link = LocalLink(Host())
 
-    def ask(self, message, seconds):
-        if message.get("name") in ("die", "hang"):
-            raise CandidateDied("It is gone.", timed_out=message["name"] == "hang")
-        return self._link.ask(message, seconds)
+    def exchange(self, frames, seconds):
+        for name in "die", "hang":
+            if any(unpack(frame, trusted=True).get("name") == name for frame in frames):
+                raise CandidateDied("It is gone.", timed_out=name == "hang")
+        return self._link.exchange(frames, seconds)
 
     def close(self):
         pass

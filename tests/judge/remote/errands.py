@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grader.errors import UsageError
+from grader.judge.impl import Impl
 from grader.judge.jobs import GradeJob
+from grader.judge.session import Session
 from grader.model import Exercise, Submission
 
 PATIENCE = 30.0  # seconds to wait for another job; it should be there at once
@@ -51,9 +53,9 @@ class Errand:
     def place(self, launcher, on_check):
         """Return the processors that the judge stays on, and those of its candidate."""
         candidate = launcher.launch()
-        candidate.ask({"op": "load", "source": "import os\ndef place(): return list(os.sched_getaffinity(0))"}, 5)
-        call = {"op": "call", "name": "place", "args": (), "kwargs": {}, "grad": False, "number": 1, "owner": None}
-        its = candidate.ask(call, 5)["value"]
+        session = Session(candidate)
+        session.ask("load", source="import os\ndef place(): return list(os.sched_getaffinity(0))")
+        its = Impl(session, session.begin(7)).place()
         candidate.close()
         return list(os.sched_getaffinity(0)), its
 

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import struct
+import sys
 
 import safetensors.torch
 import torch
@@ -12,7 +13,17 @@ import torch
 def frame(message, tensors=(), data=None):
     header = json.dumps({"tensors": list(tensors), "message": message}).encode()
     body = safetensors.torch.save(data) if data else b""
-    return struct.pack("<II", len(header) + len(body) + 4, len(header)) + header + body
+    return struct.pack("<I", len(header)) + header + body
+
+
+def envelope(*frames):
+    """Put frames where the judge waits for the answer to what it has asked, with the right number."""
+    number, place = 0, sys._getframe()
+    while place:
+        number = place.f_locals.get("number", number) if place.f_code.co_name == "serve" else number
+        place = place.f_back
+    parts = b"".join(struct.pack("<I", len(frame)) + frame for frame in (*frames, b""))
+    return struct.pack("<IqI", len(parts) + 12, number, len(frames) + 1) + parts
 
 
 def plain(**fields):
@@ -20,6 +31,10 @@ def plain(**fields):
 
 
 def write(data):
+    write_raw(envelope(data))
+
+
+def write_raw(data):
     for fd in range(3, 64):
         try:
             if stat.S_ISSOCK(os.fstat(fd).st_mode):
@@ -29,14 +44,14 @@ def write(data):
 
 
 deep = b'{"tensors":[],"message":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-raw = lambda header, body=b"": struct.pack("<II", len(header) + len(body) + 4, len(header)) + header + body
+raw = lambda header, body=b"": struct.pack("<I", len(header)) + header + body
 spec = lambda **changes: [{"dtype": "F32", "shape": [2], "grad": False} | changes]
 value = plain(value={"t": "tensor", "v": 0}, changed={"t": "list", "v": []})
 two = {"0": torch.zeros(2)}
 FRAMES = [
     struct.pack("<I", 2**32 - 1),
-    struct.pack("<II", 20, 2**31),
-    struct.pack("<I", 0),
+    struct.pack("<I", 2**31),
+    b"",
     raw(b""),
     raw(deep),
     raw(b"{" * 50),
@@ -72,11 +87,20 @@ FRAMES = [
 ]
 
 
+ODD_ENVELOPES = [
+    struct.pack("<I", 2**32 - 1),
+    struct.pack("<I", 0),
+    struct.pack("<IqI", 12, 0, 2**32 - 1),
+    struct.pack("<IqII", 16, 0, 1, 2**32 - 1),
+]
+
+
 def halve(x):
     write(FRAMES[int(x.abs().sum()) % len(FRAMES)])
     return torch.zeros_like(x)
 
 
 def double(x):
-    write(FRAMES[int(1000 * x.abs().sum()) % len(FRAMES)])
+    choice = int(1000 * x.abs().sum()) % (len(FRAMES) + len(ODD_ENVELOPES))
+    write(FRAMES[choice]) if choice < len(FRAMES) else write_raw(ODD_ENVELOPES[choice - len(FRAMES)])
     return torch.zeros_like(x)
