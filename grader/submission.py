@@ -16,6 +16,7 @@ from pathlib import Path
 from grader.errors import SubmissionError, UsageError
 from grader.model import Submission
 from grader.notebook import Cell, parse, read_cells
+from grader.onefile import as_in_a_file, head_of
 
 MAX_SOURCE = 1 << 20  # bytes; the longest honest answer is a hundredth of it
 MAX_NOTEBOOK = 16 << 20  # bytes; pictures in the output of cells take most of them
@@ -152,13 +153,18 @@ def join_cells(cells: Sequence[Cell], file: str, slug: str) -> Submission:
         raise SubmissionError(
             f"The notebook holds more than {MAX_SOURCE >> 20} MiB of code. Remove what is not needed."
         )
+    futures: list[str] = []
     for cell in cells:
-        rows = _newlines(cell.source).split("\n")
-        places = [f"cell {cell.number}, line {row}" for row in range(1, len(rows) + 1)]
-        check_source("\n".join(rows), places)
-        source += rows
+        text, found = as_in_a_file(_newlines(cell.source))
+        places = [f"cell {cell.number}, line {row}" for row in range(1, text.count("\n") + 2)]
+        check_source(text, places)
+        futures += found
+        source += text.split("\n")
         lines += places
-    check_source("\n".join(source), lines)  # a `from __future__` in a later cell
+    if head := head_of(futures, source):
+        source.insert(0, head)
+        lines.insert(0, lines[0])
+    check_source("\n".join(source), lines)
     return Submission(source="\n".join(source), file=file, slug=slug, lines=tuple(lines))
 
 

@@ -15,6 +15,7 @@ LAYERS = (  # a module imports from its own layer and those above it in this lis
     (
         "grader.stub",
         "grader.notebook",
+        "grader.onefile",
         "grader.submission",
         "grader.policy",
         "grader.candidate.wire",

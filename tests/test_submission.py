@@ -239,6 +239,25 @@ def test_code_cells_are_joined_and_lines_remember_their_cell(tmp_path):
     assert len(submission.source.split("\n")) == len(submission.lines)
 
 
+def test_what_a_kernel_allows_in_any_cell_is_no_syntax_error_in_a_file(tmp_path):
+    answer = "import math\nfrom __future__ import annotations\n\ndef f(x: Unknown):\n    return x\n\ndisplay(f(1))"
+    path = notebook(
+        tmp_path, code('"""Words."""\nfrom __future__ import annotations'), code(answer), code("await f(2)")
+    )
+
+    submission = read_submission(path, "rotary")
+    exec(submission.source, {})
+
+    rows = submission.source.split("\n")
+    assert rows[0] == "from __future__ import annotations; display = print"
+    assert "await" not in submission.source
+    assert submission.lines[rows.index("def f(x: Unknown):")] == "cell 2, line 4"
+
+
+def test_a_file_that_asks_for_a_future_too_late_is_still_refused(tmp_path):
+    assert refusal(write(tmp_path, "x = 1\nfrom __future__ import annotations")).line == 2
+
+
 def test_a_syntax_error_names_the_cell(tmp_path):
     path = notebook(tmp_path, code("import torch"), text("x"), code("x = 1\ny = (\n"), code("z = 2"))
 

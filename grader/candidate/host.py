@@ -8,27 +8,25 @@ gives them.
 
 from __future__ import annotations
 
-import builtins
 import linecache
 import random
 import sys
 from collections.abc import Callable, Iterator
-from types import FunctionType, ModuleType, TracebackType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from grader.candidate.elsewhere import DEVICE, elsewhere
+from grader.candidate.mistakes import MAX_TEXT, describe_error
 from grader.candidate.modules import is_usual, marks, names_of, parameters_of, saved_buffers, values
-from grader.candidate.plain import name_of, plain
+from grader.candidate.plain import plain
 from grader.candidate.trace import Log, Watch, watch_new_threads
 from grader.candidate.wire import ModuleRef, WireError, pack, unpack, unpack_in_place
 
-MAX_TEXT = 2_000  # characters of an error's message
 _MODULE_NAMES = frozenset(dir(nn.Module))
 _same = torch.equal  # kept from before the learner's file is loaded
-_lineno = vars(SyntaxError)["lineno"].__get__  # a subclass may say what it likes
 
 
 class Host:
@@ -65,7 +63,7 @@ class Host:
             failed = None
             reply = self._do(request)
         except BaseException as error:  # SystemExit and KeyboardInterrupt of the learner's code too
-            reply = {"error": self._describe_error(error), "failed": failed}
+            reply = {"error": describe_error(error, self._file), "failed": failed}
         try:
             return pack(reply, module_ref=self._number)
         except (WireError, RuntimeError, ValueError, RecursionError, MemoryError) as error:
@@ -124,8 +122,10 @@ class Host:
         target = getattr(self._namespace, name) if module is None else getattr(module, name)
         before_call = None if module is None else marks(parameters_of(module))
         value = self._run(target, args, kwargs, grad)
-        with self._watch:  # named_parameters may be the learner's own
-            parameters = {} if module is None else parameters_of(module)
+        parameters: dict[str, Tensor] = {}
+        if module is not None:
+            with self._watch:  # named_parameters may be the learner's own
+                parameters = parameters_of(module)
         outputs = list(_tensors(value))
         if any(tensor.requires_grad for tensor in outputs):
             self._graphs[number] = (outputs, leaves, parameters)
@@ -223,12 +223,17 @@ class Host:
         return sorted(set(changed))
 
     def _run(self, target: Callable[..., Any], args: Any, kwargs: Any, grad: bool) -> Any:
+        before = torch.is_grad_enabled()
         if self._device is not None:
             torch.set_default_device(self._device)
         try:
-            with torch.set_grad_enabled(grad), self._watch:
+            if torch.is_grad_enabled() is not grad:
+                torch.set_grad_enabled(grad)
+            with self._watch:
                 return plain(target(*args, **kwargs))
         finally:
+            if torch.is_grad_enabled() is not before:
+                torch.set_grad_enabled(before)
             if torch.get_default_device().type != "cpu":  # a learner's code may have set one, too
                 torch.set_default_device(None)
 
@@ -260,26 +265,6 @@ class Host:
             "buffers": saved_buffers(module),
             "usual": is_usual(module),
         }
-
-    def _describe_error(self, error: BaseException) -> dict[str, Any]:
-        """Return type, message and the innermost line of the learner's file, all as plain text."""
-        try:
-            message: str = plain(str(error))
-        except BaseException:  # a learner's exception may break while it is printed
-            message = ""
-        kind = type(error)
-        bases = [name_of(base) for base in type.mro(kind) if getattr(builtins, name_of(base), None) is base]
-        line = _lineno(error) if isinstance(error, SyntaxError) else _line_of(error.__traceback__, self._file)
-        return {"type": name_of(kind)[:80], "bases": bases, "message": message[:MAX_TEXT], "line": plain(line)}
-
-
-def _line_of(trace: TracebackType | None, file: str) -> int | None:
-    line = None
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == file:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line
 
 
 def _dot(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:

@@ -11,6 +11,7 @@ import ctypes
 import math
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -179,13 +180,17 @@ def _lay_out(specs: Sequence[dict[str, Any]]) -> tuple[bytes, dict[int, int], in
     parts = []
     for index, spec in enumerate(specs):
         if not spec.get("meta"):
-            shape = [_extent(spec["shape"], spec["stride"])] if "stride" in spec else spec["shape"]
+            shape = (_extent(spec["shape"], spec["stride"]),) if "stride" in spec else tuple(spec["shape"])
             parts.append((_WIDTHS[spec["dtype"]], index, spec["dtype"], shape))
-    parts.sort(key=lambda part: -part[0])
+    return _lay_out_parts(tuple(parts))
+
+
+@lru_cache(maxsize=1024)  # most suites use a few shapes again and again
+def _lay_out_parts(parts: tuple[tuple[int, int, str, tuple[int, ...]], ...]) -> tuple[bytes, dict[int, int], int]:
     entries: list[str] = []
     offsets: dict[int, int] = {}
     end = 0
-    for width, index, dtype, shape in parts:
+    for width, index, dtype, shape in sorted(parts, key=lambda part: -part[0]):
         begin = offsets[index] = end
         end += width * math.prod(shape)
         real = _REAL.get(dtype)

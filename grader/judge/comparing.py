@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +32,7 @@ def tolerance_of(dtype: torch.dtype, expected: Tensor, *, half: float = 0.02) ->
     """
     if not (dtype.is_floating_point or dtype.is_complex):
         return 0.0  # integers and booleans are right or wrong
-    largest = _largest(expected.detach().to(_widest(expected.dtype)))
+    largest = _largest(expected.detach().resolve_conj().resolve_neg().to(_widest(expected.dtype)))
     if dtype in (torch.bfloat16, torch.float16):
         return half * largest
     if dtype in (torch.float64, torch.complex128):
@@ -43,12 +44,9 @@ def _largest(values: Tensor) -> float:
     """Return the largest finite absolute value."""
     if not values.numel():
         return 0.0
-    sizes = values.abs()
+    sizes = np.abs(values.numpy())  # NumPy takes half the time for so few numbers
     largest = float(sizes.max())
-    if not math.isfinite(largest):
-        sizes = sizes[sizes.isfinite()]
-        largest = float(sizes.max()) if sizes.numel() else 0.0
-    return largest
+    return largest if math.isfinite(largest) else float(sizes[np.isfinite(sizes)].max(initial=0.0))
 
 
 def assert_tensor(got: object, what: str) -> Tensor:
@@ -104,7 +102,7 @@ def assert_close(
     dtype = dtype or expected.dtype
     _assert_form(tensor, tuple(expected.shape), dtype, expected.device, what)
     wide = _widest(torch.promote_types(tensor.dtype, expected.dtype))
-    mine, right = tensor.detach().to(wide), expected.detach().to(wide)
+    mine, right = (x.detach().resolve_conj().resolve_neg().to(wide) for x in (tensor, expected))
     if tolerance is None:
         tolerance = tolerance_of(dtype, right, half=half)
     if _is_close(mine, right, tolerance):
@@ -152,7 +150,8 @@ def _is_close(mine: Tensor, right: Tensor, tolerance: float) -> bool:
     """Say whether all is finite and close, as it mostly is; no need to look at it more closely then."""
     if mine.dtype == torch.int64:  # a difference may be more than it holds
         return torch.equal(mine, right)
-    return bool(((mine - right).abs() <= tolerance).all())
+    with np.errstate(invalid="ignore"):  # inf - inf is no number, and so not close
+        return not mine.numel() or bool(np.abs(mine.numpy() - right.numpy()).max() <= tolerance)
 
 
 def _distance(mine: Tensor, right: Tensor) -> Tensor:

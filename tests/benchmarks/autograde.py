@@ -1,7 +1,8 @@
 """Three ways to grade the same notebooks, in one run and in turns: ``python tests/benchmarks/autograde.py``.
 
 ``nbgrader autograde`` with its own ``Execute`` (a kernel per notebook, the hidden suite in that kernel), ``nbgrader
-autograde`` with our ``Judge``, and ``grade batch`` on one core. Only the ratios mean anything.
+autograde`` with our ``Judge``, and ``grade batch`` on one core. Only the ratios mean anything. Half of the notebooks
+are right, each in another way (the answer keys' alternatives), half are wrong, each in another way.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
+sys.path.append(str(Path(__file__).parent))
+
+from made_up import sources
+
+from grader.bank import find_exercise, load_exercises
 
 SLUGS = ("rotary", "multi_head", "softmax", "masks")
 BUDGETS = {"nbgrader with our judge": 8.0, "grade batch, per core": 25.0}
@@ -48,30 +55,33 @@ def main() -> None:
 
 
 def lay_out(scratch: Path, students: int) -> Path:
-    """Make a course in which everybody hands in everything: every other student with a mistake."""
+    """Make a course in which everybody hands in everything: every other student with mistakes, all in their own way."""
     run(scratch, "grader", "course", "init", "course", "--course-id", "bench")
     course = scratch / "course"
     run(course, "grader", "course", "build", "--assignment", "week1", "--slugs", *SLUGS)
     run(course, "nbgrader", "generate_assignment", "week1")
+    ways = {slug: sources(find_exercise(slug, load_exercises())) for slug in SLUGS}
     for number in range(students):
         place = course / "submitted" / f"student{number:02}" / "week1"
         shutil.copytree(course / "source" / "week1", place)
         for path in place.glob("*.ipynb"):
             path.chmod(0o644)
-            if number % 2:
-                spoil(path)
+            choice = ways[path.stem]["wrong" if number % 2 else "right"]
+            write_answer(path, choice[number // 2 % len(choice)])
     shutil.copytree(course, scratch / "stock")
     config = scratch / "stock" / "nbgrader_config.py"
     config.write_text(re.sub(r"(?s)c\.Autograde\.\w+ = .*?(?=\nc\.Judge)", "", config.read_text("utf-8")), "utf-8")
     return course
 
 
-def spoil(path: Path) -> None:
-    """Let a number be off."""
+def write_answer(path: Path, source: str) -> None:
+    """Put a whole answer into the last of a notebook's answer cells, and nothing into the others."""
     notebook = json.loads(path.read_text("utf-8"))
-    for cell in notebook["cells"]:
-        if cell["metadata"].get("nbgrader", {}).get("solution"):
-            cell["source"] = cell["source"].replace("return ", "return 1.0 * ", 1).replace("10_000.0", "10_001.0")
+    cells = [cell for cell in notebook["cells"] if cell["metadata"].get("nbgrader", {}).get("solution")]
+    cells = [cell for cell in cells if cell["cell_type"] == "code"]
+    for cell in cells:
+        cell["source"] = "pass"
+    cells[-1]["source"] = source
     path.write_text(json.dumps(notebook), "utf-8")
 
 

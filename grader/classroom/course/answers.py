@@ -5,7 +5,6 @@ make one file, so what would keep that file from being loaded is taken out of it
 """
 
 from __future__ import annotations
-import __future__
 
 import ast
 from collections import defaultdict
@@ -17,13 +16,11 @@ from nbformat import NotebookNode
 from grader.classroom.course.gradebook import SourceCell
 from grader.errors import SubmissionError
 from grader.notebook import Cell, blank_magics, count_added, global_names, keep_statements, parse, runs_checks, text_of
+from grader.onefile import as_in_a_file, head_of
 from grader.stub import first_line
 from grader.submission import MAX_SOURCE, check_source
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_NESTED = (*_DEFINITIONS, ast.Lambda)
-_WAITING = (ast.Await, ast.AsyncFor, ast.AsyncWith)
-_FUTURES = frozenset(__future__.all_feature_names) - {"barry_as_FLUFL"}
 _MAX_SHOWN = 3  # sentences about cells that were left out
 
 
@@ -47,21 +44,21 @@ def read_answers(nb: NotebookNode, known: Mapping[str, SourceCell], names: Seque
         SubmissionError: If the code is too long, or a cell is no Python and no other one defines one of ``names``.
     """
     trouble: list[str] = []
-    future, cells = False, []
+    futures: list[str] = []
+    cells: list[Cell] = []
     for cell in _counting(nb, known, trouble):
-        source, asked = _as_in_a_file(cell.source, names)
+        source, found = as_in_a_file(_main_counts(cell.source, names))
         try:
             check_source(source, [f"cell {cell.number}, line {row}" for row in range(1, source.count("\n") + 2)])
         except SubmissionError as error:
             trouble.append(str(error))
             continue
-        future |= asked
+        futures += found
         cells.append(Cell(cell.number, source))
     if trouble and not define(cells, names):
         raise SubmissionError(_some(trouble))
-    head = ["from __future__ import annotations"] if future else []
-    head += ["display = print"] if any("display(" in cell.source for cell in cells) else []
-    return Answers((*([Cell(0, "\n".join(head))] if head else []), *cells), _some(trouble))
+    head = head_of(futures, (cell.source for cell in cells))
+    return Answers((*([Cell(0, head)] if head else []), *cells), _some(trouble))
 
 
 def define(cells: Sequence[Cell], names: Sequence[str]) -> bool:
@@ -132,30 +129,18 @@ def _counting(nb: NotebookNode, known: Mapping[str, SourceCell], trouble: list[s
         yield Cell(number, counted[number])
 
 
-def _as_in_a_file(source: str, names: Sequence[str]) -> tuple[str, bool]:
-    """Blank what a cell may hold and a file may not; say whether annotations are to be left unread.
-
-    That is ``from __future__ …``, which must come first in a file, and ``await`` outside of functions. Answers that
-    stand under ``if __name__ == "__main__":`` count, as they do in a kernel.
-    """
+def _main_counts(source: str, names: Sequence[str]) -> str:
+    """Let answers that stand under ``if __name__ == "__main__":`` count, as they do in a kernel."""
     try:
         body = parse(source).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return source, False
-    futures = {node for node in body if isinstance(node, ast.ImportFrom) and _is_future(node)}
-    blanked = futures | {node for node in body if _waits(node)}
-    if blanked:
-        source = keep_statements(source, body, {node for node in body if node not in blanked})
+        return source
     lines = source.split("\n")
     for node in body:
         if isinstance(node, ast.If) and _is_main(node.test) and _changed(node) & set(names):
             row, start, end = node.test.lineno - 1, node.test.col_offset, node.test.end_col_offset
             lines[row] = f"{lines[row][:start]}True{lines[row][end:]}"
-    return "\n".join(lines), any(alias.name == "annotations" for node in futures for alias in node.names)
-
-
-def _is_future(node: ast.ImportFrom) -> bool:
-    return node.module == "__future__" and not node.level and {alias.name for alias in node.names} <= _FUTURES
+    return "\n".join(lines)
 
 
 def _is_main(test: ast.expr) -> bool:
@@ -166,17 +151,6 @@ def _is_main(test: ast.expr) -> bool:
         for side in (test.left, *test.comparators)
     ]
     return test.lineno == test.end_lineno and sides in (["__name__", "__main__"], ["__main__", "__name__"])
-
-
-def _waits(statement: ast.stmt) -> bool:
-    """Say whether it holds an ``await`` that belongs to no function in it."""
-    nodes: list[ast.AST] = [] if isinstance(statement, _NESTED) else [statement]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, _WAITING) or (isinstance(node, ast.comprehension) and node.is_async):
-            return True
-        nodes += [child for child in ast.iter_child_nodes(node) if not isinstance(child, _NESTED)]
-    return False
 
 
 def _changed(statement: ast.stmt) -> set[str]:
