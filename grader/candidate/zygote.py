@@ -27,6 +27,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -171,7 +172,8 @@ class _Zygote:
 
     def _become_candidate(self, wire: socket.socket, output: int, processors: Sequence[int]) -> None:
         if processors:
-            os.sched_setaffinity(0, processors)
+            with suppress(OSError):
+                os.sched_setaffinity(0, processors)
         os.dup2(output, 1)
         os.dup2(output, 2)
         signal.signal(signal.SIGINT, signal.SIG_DFL)

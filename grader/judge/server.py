@@ -68,12 +68,18 @@ def _greeting() -> dict[str, Any]:
 
 @dataclass
 class _Judge:
-    """A judge's process as the server sees it, with the job that it is at."""
+    """A judge's process as the server sees it, with the job that it is at.
+
+    Attributes:
+        done: How many jobs it has done before.
+    """
 
     process: int
     pipe: Connection
     number: int | None = None
+    job: Any = None
     deadline: float = 0.0
+    done: int = 0
 
 
 @dataclass
@@ -81,7 +87,8 @@ class _ForkServer:
     """Gives each job to a judge that has none, and passes on what the judges say.
 
     A judge stays for the next job: what it has loaded, compiled and looked at serves that one too. One that dies, or
-    has to be stopped, costs the job at hand alone.
+    has to be stopped, costs the job at hand alone; if it has done others before, that job may not be to blame, and goes
+    to a new judge.
     """
 
     requests: BinaryIO
@@ -112,7 +119,10 @@ class _ForkServer:
 
     def _give(self, number: int, job: Any) -> None:
         judge = next((judge for judge in self.judges if judge.number is None), None) or self._fork()
-        judge.number = number
+        self._let(judge, number, job)
+
+    def _let(self, judge: _Judge, number: int, job: Any) -> None:
+        judge.number, judge.job = number, job
         judge.deadline = time.monotonic() + getattr(job, "seconds", JUDGE_SECONDS)
         with suppress(OSError):  # it has died: to be heard of in a moment
             judge.pipe.send((job, None if len(self.judges) == 1 else self.judges.index(judge)))
@@ -147,12 +157,17 @@ class _ForkServer:
         try:
             message = judge.pipe.recv()
         except (EOFError, OSError, pickle.UnpicklingError):
-            message = {"broken": "The grader's own process ended without a verdict."}
             self._bury(judge)
+            if number is None:
+                return
+            if judge.done and time.monotonic() < judge.deadline:
+                self._let(self._fork(), number, judge.job)
+                return
+            message = {"broken": "The grader's own process ended without a verdict."}
         if "check" not in message:
-            judge.number = None
-        if number is not None:
-            send(self.answers, {"number": number, **message})
+            judge.number = judge.job = None
+            judge.done += 1
+        send(self.answers, {"number": number, **message})
 
     def _bury(self, judge: _Judge) -> None:
         self.selector.unregister(judge.pipe)
@@ -172,7 +187,7 @@ def _judge(pipe: Connection, launcher: ForkLauncher) -> None:
     """Do one job after the other, all in one session of pytest, until the server hangs up."""
     from grader.judge.plugin import in_session  # noqa: PLC0415
 
-    everywhere = sorted(os.sched_getaffinity(0))
+    everywhere = os.sched_getaffinity(0)
 
     def work() -> None:
         while True:
@@ -180,13 +195,15 @@ def _judge(pipe: Connection, launcher: ForkLauncher) -> None:
                 job, slot = pipe.recv()
             except EOFError:
                 return
-            launcher.place = _here() if slot is None else everywhere[slot % len(everywhere)]
-            os.sched_setaffinity(0, {launcher.place})
+            with suppress(OSError, IndexError, ValueError):  # no matter of life and death
+                launcher.place = _here() if slot is None else sorted(everywhere)[slot % len(everywhere)]
+                os.sched_setaffinity(0, {launcher.place})
             if isinstance(job, (GradeJob, FileJob)):
                 launcher.order()
             _do(job, launcher, pipe.send)
             launcher.cancel()
-            os.sched_setaffinity(0, everywhere)
+            with suppress(OSError):
+                os.sched_setaffinity(0, everywhere)
 
     in_session(work)
 

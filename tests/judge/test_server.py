@@ -87,6 +87,14 @@ def test_a_judge_that_died_is_replaced_by_another():
     assert before != after
 
 
+def test_a_job_is_not_to_blame_for_a_judge_that_has_done_others_before(tmp_path):
+    with mock.patch.dict(os.environ, PYTHONPATH=REMOTE), Grader(jobs=1) as grader:
+        list(grader.run([Errand("echo", "first")]))
+        results = dict(grader.run([Errand("die_once", str(tmp_path / "died"))]))
+
+    assert results == {0: "alive"}
+
+
 def test_a_judge_and_its_candidate_share_a_processor(grader):
     places = [result for _, result in grader.run([Errand("place")] * 4)]
 

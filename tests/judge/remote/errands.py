@@ -35,6 +35,13 @@ class Errand:
     def die(self, launcher, on_check):
         os.kill(os.getpid(), signal.SIGKILL)
 
+    def die_once(self, launcher, on_check):
+        """Die, and live the second time."""
+        if Path(self.argument).exists():
+            return "alive"
+        Path(self.argument).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
     def divide(self, launcher, on_check):
         return 1 / 0
 
