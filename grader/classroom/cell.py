@@ -70,7 +70,7 @@ def _show(check: Check, outcome: Outcome) -> bool:
 
 def _run(exercise: Exercise, namespace: Mapping[str, Any]) -> dict[str, Outcome]:
     try:
-        from grader.judge.answerkey import AnswerKey  # noqa: PLC0415 (these need torch, pytest and safetensors)
+        from grader.judge.answerkey import AnswerKey  # noqa: PLC0415 (these need torch, NumPy and pytest)
         from grader.judge.plugin import run_suite  # noqa: PLC0415
         from grader.judge.proofs import LocalSubject  # noqa: PLC0415
     except ImportError as error:

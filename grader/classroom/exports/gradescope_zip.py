@@ -16,7 +16,7 @@ from grader.report.json import write_json
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # of every entry, so that the same kit makes the same file
 _LEFT_OUT = {"solutions", "samples", "template", "__pycache__"}  # keys come by themselves; the rest only authors need
-_NEEDED = ("numpy", "pytest", "nbformat", "safetensors", "rich", "click", "jinja2")
+_NEEDED = ("numpy", "pytest", "nbformat", "rich", "click", "jinja2")
 _SCRIPTS = {"setup.sh": "gradescope_setup.sh", "run_autograder": "gradescope_run.sh", "README.md": "gradescope.md"}
 
 
