@@ -2,12 +2,19 @@
 
 import json
 import re
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from grader.judge.client import Grader
 from grader.judge.fixtures import seed_of
 from grader.model import Submission
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
+from made_up import sources
 
 pytestmark = [pytest.mark.xdist_group("engine-determinism"), pytest.mark.timeout(400)]
 
@@ -109,3 +116,22 @@ def test_every_run_draws_a_seed_of_its_own(grader):
 
     assert len(seeds) == 2
     assert max(seeds) >= 2**32
+
+
+@pytest.mark.parametrize("slug", ["masks", "self_attention"])
+def test_a_submission_in_a_class_is_graded_as_if_it_were_alone(bank, slug):
+    """What was asked of others before, and asked ahead of this one, is not to be seen in its result."""
+    exercise, made = bank[slug], sources(bank[slug])
+    chosen = [*made["right"][:2], *made["wrong"][:: max(1, len(made["wrong"]) // 6)]]
+    files = [(exercise, Submission(source, f"{number}.py", slug)) for number, source in enumerate(chosen)]
+
+    with Grader(jobs=1) as grader:
+        together = list(grader.grade([*files, *files], seed=7))
+        alone = []
+        for file in files:
+            next(iter(grader.grade(files[:1], seed=8)))  # with another seed, nothing that was learnt is of use
+            alone += grader.grade([file], seed=7)
+
+    without_time = [replace(result, seconds=0.0) for result in together]
+    assert without_time == [replace(result, seconds=0.0) for result in [*alone, *alone]]
+    assert {result.verdict.value for result in alone} == {"passed", "failed"}
