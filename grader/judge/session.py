@@ -18,6 +18,7 @@ LOAD_SECONDS = 10.0
 REHEARSAL_SECONDS = 2.0  # for all that a check asks; what takes longer is asked step by step
 CLOSELY = 1 / 8  # of all calls, see `grader.candidate.trace`
 MAX_LINE = 2**20  # no file that is read at all has as many
+MAX_RAN = 20_000  # functions and operators; PyTorch has a few thousand
 
 
 class CandidateError(Exception):
@@ -56,12 +57,17 @@ def error_from(reply: object) -> CandidateError:
     """Return the learner's exception as an exception to raise here."""
     said: Mapping[str, Any] = reply if isinstance(reply, Mapping) else {}
     bases = said.get("bases")
-    made = [_error_class(str(base)) for base in bases[:8]] if isinstance(bases, list) else []
+    made = [_error_class(_text(base)[:80]) for base in bases[:8]] if isinstance(bases, list) else []
     kind = next((error for error in made if error is not CandidateError), CandidateError)
-    error = kind(clean(str(said.get("message", ""))))
-    error.type_name = clean(str(said.get("type", "Exception")), 80)
+    error = kind(clean(_text(said.get("message"))))
+    error.type_name = clean(_text(said.get("type")) or "Exception", 80)
     error.line = line_from(said.get("line"))
     return error
+
+
+def _text(said: object) -> str:
+    """Return what the candidate says is a text, if it is one: to write out ten thousand tensors takes its time."""
+    return said if isinstance(said, str) else ""
 
 
 def line_from(said: object) -> int | None:
@@ -151,6 +157,7 @@ class Session:
     _script: Sequence[bytes] = ()
     _ahead: Sequence[bytes] = ()
     _ran_ahead: dict[str, int | None] = field(default_factory=dict)
+    _names: int = 0  # of what ran, told so far
     _later: list[tuple[dict[str, Any], Explain]] = field(default_factory=list)
     _dice: random.Random = field(default_factory=random.Random)
 
@@ -194,7 +201,12 @@ class Session:
     def _ran(self, news: bytes) -> dict[str, int | None]:
         """Return name → line of what ran for the first time."""
         ran = self._open(news).get("ran") if news else None
-        return {clean(str(name), 200): line_from(line) for name, line in ran.items()} if isinstance(ran, dict) else {}
+        if not isinstance(ran, dict):
+            return {}
+        self._names += len(ran)
+        if self._names > MAX_RAN:
+            raise self.link.refuse(WireError("more functions than there are"))
+        return {clean(_text(name), 200): line_from(line) for name, line in ran.items()}
 
     def _open(self, frame: bytes) -> dict[str, Any]:
         try:

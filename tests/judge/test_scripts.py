@@ -14,7 +14,7 @@ from grader.judge.grading import grade
 from grader.judge.jobs import GradeJob
 from grader.judge.plugin import run_suite
 from grader.judge.scripts import MAX_BYTES, Scripts, digest_of, digest_of_one, scripts_of
-from grader.judge.session import LocalLink
+from grader.judge.session import MAX_RAN, LocalLink, Session, error_from
 from grader.judge.subject import MAX_TIMEOUTS, SLOW_SECONDS, RemoteSubject
 from grader.model import CheckVerdict, Submission
 
@@ -285,6 +285,37 @@ def test_a_digest_tells_where_an_answer_ends():
 
     assert digest(b"ab", b"c") != digest(b"a", b"bc")
     assert digest(b"ab", b"") != digest(b"ab")
+
+
+class Flooding:
+    """Says of a thousand more functions after each request that they ran."""
+
+    def __init__(self):
+        self.told = 0
+
+    def exchange(self, frames, seconds):
+        self.told += 1000
+        return [pack({"value": None})] * len(frames) + [pack({"ran": {f"f{self.told + i}": 1 for i in range(1000)}})]
+
+    def refuse(self, error):
+        return CandidateDied(str(error))
+
+
+def test_a_flood_of_names_ends_in_a_refusal():
+    session = Session(Flooding())
+
+    with pytest.raises(CandidateDied, match="more functions"):
+        for _ in range(MAX_RAN):
+            session.ask("state", owner=0)
+
+    assert session.link.told <= MAX_RAN + 1000
+
+
+def test_an_error_is_described_by_texts_alone():
+    error = error_from({"type": [1], "message": [torch.zeros(3)], "bases": [["ValueError"], "x" * 10**6, "OSError"]})
+
+    assert isinstance(error, OSError)
+    assert (error.type_name, str(error)) == ("Exception", "")
 
 
 # --- whole results ---------------------------------------------------------------------------------------------------
