@@ -120,7 +120,8 @@ class Host:
         leaves = [tensor for tensor in inputs if tensor.requires_grad]
         module = None if owner is None else self._modules[owner]
         target = getattr(self._namespace, name) if module is None else getattr(module, name)
-        before_call = None if module is None else marks(parameters_of(module))
+        held = {} if module is None else parameters_of(module)  # for as long as the call takes, so that ids stay theirs
+        before_call = marks(held)
         value = self._run(target, args, kwargs, grad)
         parameters: dict[str, Tensor] = {}
         if module is not None:
