@@ -375,6 +375,17 @@ class Switched(nn.Module):
         return x * self.weight
 
 
+def tame(x):
+    """Put numbers for what is none, in place."""
+    for odd, number in ("inf", 3.4028234663852886e38), ("-inf", -3.4028234663852886e38), ("nan", 0.0):
+        x.masked_fill_(x.isnan() if odd == "nan" else x == float(odd), number)
+
+
+def is_one(x, y, *, z):
+    y += 1
+    return x is z
+
+
 def make_affine(size):
     return Affine(size)
 

@@ -646,6 +646,17 @@ def inputs_that_were_changed_are_told_and_stay(impl, session):
 
 
 @remote
+def numbers_put_for_what_is_none_are_told(impl, session):
+    told = []
+    for odd in "inf", "-inf", "nan", "1.0":
+        impl.tame(torch.tensor([float(odd), 2.0]))
+        told.append(len(session.changed))
+        session.changed.clear()
+    nothing, x = torch.empty(3, device="meta"), torch.zeros(2)
+    return told, impl.is_one(nothing, x, z=nothing), session.changed[:]
+
+
+@remote
 def a_name_that_is_missing_is_told(impl, session):
     told = []
     for name in "apply_rotary", "calls", "torch":
