@@ -24,8 +24,12 @@ def seal(number: int, frames: Sequence[bytes]) -> bytes:
     return b"".join(parts)
 
 
-def unseal(data: bytes) -> tuple[int, list[bytes]]:
+def unseal(data: bytes, wanted: int | None = None) -> tuple[int, list[bytes]]:
     """Return number and frames of an envelope.
+
+    Args:
+        data: The envelope.
+        wanted: How many frames must be in it, if that is known: millions of empty ones would take a minute.
 
     Raises:
         WireError: If it is none.
@@ -33,6 +37,8 @@ def unseal(data: bytes) -> tuple[int, list[bytes]]:
     if len(data) < _HEAD.size:
         raise WireError("an envelope that is too short")
     number, count = _HEAD.unpack_from(data)
+    if wanted not in (None, count):
+        raise WireError("an envelope with more or fewer frames than were asked for")
     place, frames = _HEAD.size, []
     for _ in range(count):
         if place + _LENGTH.size > len(data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 
 import torch
@@ -10,7 +11,17 @@ from torch import Tensor, nn
 from grader.candidate.elsewhere import Elsewhere
 
 MAX_DEPTH = 100  # of modules in modules; one that holds itself has no end
-_USUAL = ("train", "eval", "load_state_dict", "_load_from_state_dict", "set_extra_state", "get_extra_state")
+MAX_COMPARED = 2**14  # numbers of a parameter that are compared before and after a call
+_USUAL = (
+    "train",
+    "eval",
+    "children",
+    "__setattr__",
+    "load_state_dict",
+    "_load_from_state_dict",
+    "set_extra_state",
+    "get_extra_state",
+)
 _HOOKS = ("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
 
 
@@ -55,13 +66,26 @@ def is_usual(module: nn.Module) -> bool:
         all(str(getattr(type(part), name).__module__).startswith("torch.nn.") for name in _USUAL)
         and not any(name in vars(part) for name in _USUAL)
         and not any(getattr(part, hooks) for hooks in _HOOKS)
+        and not hasattr(type(part), "training")  # a property may do more than keep a bool
         for _, part in _walk(module)
     )
 
 
-def marks(parameters: dict[str, Tensor]) -> list[tuple[str, int, int]]:
-    """Return what shows that a parameter was exchanged or written into."""
-    return [(name, id(p), 0 if p.is_inference() else p._version) for name, p in parameters.items()]
+def marks(parameters: dict[str, Tensor]) -> list[tuple[str, int, int, bool, bytes | int]]:
+    """Return what shows that a parameter was exchanged, frozen or written into."""
+    return [
+        (name, id(p), 0 if p.is_inference() else p._version, p.requires_grad, _numbers(p))
+        for name, p in parameters.items()
+    ]
+
+
+def _numbers(parameter: Tensor) -> bytes | int:
+    """Return a small parameter's numbers: of what is written through ``.data``, no version tells. Else their place."""
+    if type(parameter) is not nn.Parameter or not parameter.is_cpu or parameter.layout is not torch.strided:
+        return 0
+    if parameter.numel() > MAX_COMPARED or not parameter.is_contiguous():
+        return parameter.data_ptr()
+    return ctypes.string_at(parameter.data_ptr(), parameter.numel() * parameter.element_size())
 
 
 def values(parameter: Tensor) -> Tensor:

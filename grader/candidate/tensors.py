@@ -21,6 +21,7 @@ MAX_BYTES = 252 * 2**20  # of all tensors of a frame
 MAX_TENSORS = 10_000
 MAX_DIMS = 12
 MAX_ELEMENTS = 2**40  # of a meta tensor, which takes no memory
+MAX_KEPT = 64  # tensors of a frame whose layout is kept: those of larger ones would fill a judge's memory
 
 DTYPES = {
     "BOOL": torch.bool,
@@ -147,7 +148,7 @@ def _check_spec(spec: dict[str, Any], trusted: bool) -> None:
     shape = spec["shape"]
     if spec["dtype"] not in DTYPES or type(shape) is not list or len(shape) > MAX_DIMS:
         raise WireError("a tensor of an unknown dtype or an impossible shape")
-    if any(type(size) is not int or size < 0 for size in shape):
+    if any(type(size) is not int or not 0 <= size <= MAX_ELEMENTS for size in shape):
         raise WireError("a tensor of an impossible shape")
     if "stride" in spec and not trusted:
         raise WireError("a tensor with strides of its own")
@@ -182,10 +183,9 @@ def _lay_out(specs: Sequence[dict[str, Any]]) -> tuple[bytes, dict[int, int], in
         if not spec.get("meta"):
             shape = (_extent(spec["shape"], spec["stride"]),) if "stride" in spec else tuple(spec["shape"])
             parts.append((_WIDTHS[spec["dtype"]], index, spec["dtype"], shape))
-    return _lay_out_parts(tuple(parts))
+    return (_lay_out_again if len(parts) <= MAX_KEPT else _lay_out_parts)(tuple(parts))
 
 
-@lru_cache(maxsize=1024)  # most suites use a few shapes again and again
 def _lay_out_parts(parts: tuple[tuple[int, int, str, tuple[int, ...]], ...]) -> tuple[bytes, dict[int, int], int]:
     entries: list[str] = []
     offsets: dict[int, int] = {}
@@ -199,6 +199,9 @@ def _lay_out_parts(parts: tuple[tuple[int, int, str, tuple[int, ...]], ...]) -> 
     text = f"{{{','.join(entries)}}}"
     text += " " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text.encode(), offsets, end
+
+
+_lay_out_again = lru_cache(maxsize=1024)(_lay_out_parts)  # most suites use a few shapes again and again
 
 
 def _extent(shape: Sequence[int], strides: Sequence[int]) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ MAX_FRAME = 256 * 2**20  # bytes
 MAX_HEADER = 4 * 2**20  # bytes
 MAX_DEPTH = 24
 MAX_NODES = 200_000
+MAX_ALIKE = 64  # keys of a dict with one hash
 
 _LENGTH = struct.Struct("<I")
 _BY_NAME = {str(dtype): dtype for dtype in DTYPES.values()}
@@ -182,13 +184,21 @@ class _Unpacker:
         if kind == "map":
             return {str(key): self.value(item, depth + 1) for key, item in value.items()}
         if kind == "dict":
-            return {self.value(key, depth + 1): self.value(item, depth + 1) for key, item in value}
+            entries = [(self.value(key, depth + 1), self.value(item, depth + 1)) for key, item in value]
+            return dict(_spread(entries))
         items = [self.value(item, depth + 1) for item in value]
         return items if kind == "list" else tuple(items)
 
 
+def _spread(entries: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Refuse keys of a dict that have one hash, as numbers or tuples can be made to: they cost the judge minutes."""
+    if max(Counter(hash(key) for key, _ in entries).values(), default=0) > MAX_ALIKE:
+        raise WireError("a dict whose keys are too much alike")
+    return entries
+
+
 def _small(number: int) -> int:
-    """Refuse what no 64 bits hold: keys of a dict that all have one hash would keep the judge busy for minutes."""
+    """Refuse what no 64 bits hold: PyTorch has no such number, and arithmetic with long ones takes its time."""
     if abs(number) >= 2**64:
         raise WireError("an integer of more than 64 bits")
     return number
@@ -196,7 +206,7 @@ def _small(number: int) -> int:
 
 def _leaf(kind: str, value: Any) -> object:
     if kind == "module":
-        return ModuleRef(int(value))
+        return ModuleRef(_small(int(value)))
     if kind == "dtype" and f"torch.{value}" in _BY_NAME:
         return _BY_NAME[f"torch.{value}"]
     if kind == "device":

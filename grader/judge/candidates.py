@@ -88,10 +88,10 @@ class Candidate:
         with self._limit(seconds):
             try:
                 self._channel.send(seal(number, frames))
-                answered, replies = unseal(self._channel.receive())
+                answered, replies = unseal(self._channel.receive(), len(frames) + 1)
             except (Closed, WireError) as error:
                 raise self._died(error, seconds) from None
-        if answered != number or len(replies) != len(frames) + 1:
+        if answered != number:
             raise self.refuse(WireError("a reply to something that was not asked"))
         return replies
 

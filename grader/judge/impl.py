@@ -30,6 +30,7 @@ class Impl:
             raise AttributeError(name)
         if self._kinds.get(name) not in ("function", "class", "import"):
             raise CheckFailure(self._missing(name))
+        self._session.looked_up[name] = self._kinds[name]
         return RemoteCallable(self._session, name, is_class=self._kinds[name] == "class")
 
     def _missing(self, name: str) -> str:

@@ -8,7 +8,7 @@ answers are those that have passed the check before, byte for byte, it is passed
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -23,11 +23,18 @@ class Script:
 
     Attributes:
         requests: All that it asks, in order; nothing if what it asks depends on the answers.
-        passed: Digests of answers that have passed it.
+        kinds: Name → kind of what it looks up in the learner's file: its outcome depends on these, too.
+        passed: Digests of answers that have passed it, of files with names of these kinds.
     """
 
     requests: tuple[bytes, ...]
+    kinds: Mapping[str, str] = field(default_factory=dict)
     passed: set[bytes] = field(default_factory=set)
+
+    def is_passed_by(self, answers: Sequence[bytes], kinds: Mapping[str, str]) -> bool:
+        """Say whether these answers, from a file that defines these kinds of names, have passed the check before."""
+        alike = all(kinds.get(name) == kind for name, kind in self.kinds.items())
+        return alike and digest_of(map(digest_of_one, answers)) in self.passed
 
 
 class Scripts:
@@ -41,18 +48,24 @@ class Scripts:
         """Return the script of a check; an empty one as long as there is none."""
         return self._scripts.get(name, _UNKNOWN)
 
-    def learn(self, name: str, said: Sequence[bytes], heard: Sequence[bytes]) -> None:
+    def learn(self, name: str, said: Sequence[bytes], heard: Sequence[bytes], kinds: Mapping[str, str]) -> None:
         """Remember what a check has asked, and what was answered, when it was passed.
 
         One that has asked something else before, and was passed then too, depends on the answers.
+
+        Args:
+            name: Of the check.
+            said: What it has asked.
+            heard: Digests of the answers.
+            kinds: Name → kind of what it has looked up in the learner's file.
         """
         script = self._scripts.get(name)
         if script is None:
             self._size += sum(map(len, said))
-            script = self._scripts[name] = Script(tuple(said) if self._size <= MAX_BYTES else ())
+            script = self._scripts[name] = Script(tuple(said) if self._size <= MAX_BYTES else (), dict(kinds))
         elif script.requests != tuple(said):
             script = self._scripts[name] = Script(())
-        if script.requests:
+        if script.requests and script.kinds == kinds:
             script.passed.add(digest_of(heard))
 
 
@@ -67,10 +80,11 @@ def scripts_of(key: AnswerKey, seed: int) -> Scripts:
     return _kept[key][1]
 
 
-def digest_of(answers: Sequence[bytes]) -> bytes:
-    """Return what stands for some answers in their order."""
-    digest = hashlib.sha256()
-    for answer in answers:
-        digest.update(len(answer).to_bytes(8))
-        digest.update(answer)
-    return digest.digest()
+def digest_of_one(answer: bytes) -> bytes:
+    """Return what stands for an answer."""
+    return hashlib.sha256(answer).digest()
+
+
+def digest_of(digests: Iterable[bytes]) -> bytes:
+    """Return what stands for several answers in their order."""
+    return hashlib.sha256(b"".join(digests)).digest()

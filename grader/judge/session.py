@@ -11,12 +11,14 @@ from typing import Any, Protocol
 
 from grader.candidate.host import Host
 from grader.candidate.wire import WireError, pack, unpack
+from grader.judge.scripts import digest_of_one
 
 CALL_SECONDS = 5.0
 LOAD_SECONDS = 10.0
 REHEARSAL_SECONDS = 2.0  # for all that a check asks; what takes longer is asked step by step
 CLOSELY = 1 / 8  # of all calls, see `grader.candidate.trace`
 MAX_LINE = 2**20  # no file that is read at all has as many
+MAX_RAN = 20_000  # functions and operators; PyTorch has a few thousand
 
 
 class CandidateError(Exception):
@@ -55,12 +57,17 @@ def error_from(reply: object) -> CandidateError:
     """Return the learner's exception as an exception to raise here."""
     said: Mapping[str, Any] = reply if isinstance(reply, Mapping) else {}
     bases = said.get("bases")
-    made = [_error_class(str(base)) for base in bases[:8]] if isinstance(bases, list) else []
+    made = [_error_class(_text(base)[:80]) for base in bases[:8]] if isinstance(bases, list) else []
     kind = next((error for error in made if error is not CandidateError), CandidateError)
-    error = kind(clean(str(said.get("message", ""))))
-    error.type_name = clean(str(said.get("type", "Exception")), 80)
+    error = kind(clean(_text(said.get("message"))))
+    error.type_name = clean(_text(said.get("type")) or "Exception", 80)
     error.line = line_from(said.get("line"))
     return error
+
+
+def _text(said: object) -> str:
+    """Return what the candidate says is a text, if it is one: to write out ten thousand tensors takes its time."""
+    return said if isinstance(said, str) else ""
 
 
 def line_from(said: object) -> int | None:
@@ -132,7 +139,8 @@ class Session:
         calls: How many calls were made since then.
         kinds: Name → kind of what the learner's file defines, once that is known.
         said: The requests since the check began.
-        heard: The replies to them.
+        heard: Digests of the replies to them; the replies of a hostile candidate would fill the memory.
+        looked_up: Name → kind of what the check has looked up in the learner's file.
         past: The requests before that, as a check after the other has made them.
     """
 
@@ -144,9 +152,12 @@ class Session:
     kinds: Mapping[str, str] | None = None
     said: list[bytes] = field(default_factory=list)
     heard: list[bytes] = field(default_factory=list)
+    looked_up: dict[str, str] = field(default_factory=dict)
     past: list[bytes] = field(default_factory=list)
     _script: Sequence[bytes] = ()
     _ahead: Sequence[bytes] = ()
+    _ran_ahead: dict[str, int | None] = field(default_factory=dict)
+    _names: int = 0  # of what ran, told so far
     _later: list[tuple[dict[str, Any], Explain]] = field(default_factory=list)
     _dice: random.Random = field(default_factory=random.Random)
 
@@ -177,16 +188,25 @@ class Session:
                 self.start_over()
             (reply,) = self._exchange([frame], seconds)
         self.said.append(frame)
-        self.heard.append(reply)
+        self.heard.append(digest_of_one(reply))
+        self._tell_what_ran_ahead()
         return reply
 
     def _exchange(self, frames: Sequence[bytes], seconds: float) -> list[bytes]:
         *replies, news = self.link.exchange(frames, seconds)
-        if news:
-            ran = self._open(news).get("ran")
-            for name, line in ran.items() if isinstance(ran, dict) else ():
-                self.on_ran(clean(str(name), 200), line_from(line))
+        for name, line in self._ran(news).items():
+            self.on_ran(name, line)
         return replies
+
+    def _ran(self, news: bytes) -> dict[str, int | None]:
+        """Return name → line of what ran for the first time."""
+        ran = self._open(news).get("ran") if news else None
+        if not isinstance(ran, dict):
+            return {}
+        self._names += len(ran)
+        if self._names > MAX_RAN:
+            raise self.link.refuse(WireError("more functions than there are"))
+        return {clean(_text(name), 200): line_from(line) for name, line in ran.items()}
 
     def _open(self, frame: bytes) -> dict[str, Any]:
         try:
@@ -204,13 +224,14 @@ class Session:
         """
         self._close_check()
         if script:
-            self._ahead = self._exchange(script, REHEARSAL_SECONDS)
-            self._script = script
+            *self._ahead, news = self.link.exchange(script, REHEARSAL_SECONDS)
+            self._script, self._ran_ahead = script, self._ran(news)
         return self._ahead
 
     def skip(self, script: Sequence[bytes]) -> None:
         """Let the check that was rehearsed be over, as all that it asks was asked."""
         self.said = list(script)
+        self._tell_what_ran_ahead()
 
     def has_asked_too_much(self) -> bool:
         """Say whether more was asked ahead than the check has asked."""
@@ -223,13 +244,21 @@ class Session:
             CandidateDied: If it does not get there.
         """
         self._script = self._ahead = ()
+        self._ran_ahead = {}  # in part by what the check did not ask; the rest runs again
         self.link.renew()
         if frames := [*self.past, *self.said]:
             self._exchange(frames, CALL_SECONDS * len(frames))
 
     def _close_check(self) -> None:
         self.past += self.said
-        self.said, self.heard, self._script, self._ahead = [], [], (), ()
+        self.said, self.heard, self._script, self._ahead, self._ran_ahead = [], [], (), (), {}
+
+    def _tell_what_ran_ahead(self) -> None:
+        """Tell what ran while the check was asked ahead, once it has come to ask all of that."""
+        if len(self.said) == len(self._ahead):
+            for name, line in self._ran_ahead.items():
+                self.on_ran(name, line)
+            self._ran_ahead = {}
 
     # --- a check -----------------------------------------------------------------------------------------------------
 
@@ -245,6 +274,7 @@ class Session:
     def begin(self, seed: int) -> Mapping[str, str]:
         """Start a check: nothing of the one before is left. Return what the learner's file defines."""
         self.changed.clear()
+        self.looked_up.clear()
         self._later.clear()
         self.calls = 0
         if self.said:
@@ -259,7 +289,7 @@ class Session:
     def take_kinds(self, reply: Mapping[str, Any]) -> None:
         """Remember what the candidate says that the learner's file defines."""
         kinds = reply.get("value")
-        self.kinds = kinds if isinstance(kinds, dict) else {}
+        self.kinds = {n: k for n, k in kinds.items() if type(k) is str} if isinstance(kinds, dict) else {}
 
     def closely(self) -> bool:
         """Say whether operators are listened to in the next call: in some of them, and nobody can know in which."""

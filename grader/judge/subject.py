@@ -9,11 +9,12 @@ from contextlib import suppress
 from grader.candidate.wire import WireError, pack
 from grader.judge.candidates import Candidate, CandidateDied, Launcher
 from grader.judge.impl import Impl
-from grader.judge.scripts import Scripts, digest_of
+from grader.judge.scripts import Scripts
 from grader.judge.session import LOAD_SECONDS, CandidateError, Session, clean
 from grader.model import Submission
 
 EXERCISE_SECONDS = 60.0
+SLOW_SECONDS = 10.0  # code that has taken as long is asked step by step: to start over would take as long again
 MAX_TIMEOUTS = 3  # after so many checks that had to be stopped, the rest is not tried
 _OUTPUT_SHOWN = 4_000  # characters
 
@@ -42,18 +43,18 @@ class RemoteSubject:
         self._scripts = scripts
         self._candidate: Candidate | None = None
         self._session: Session | None = None
-        self._end = time.monotonic() + EXERCISE_SECONDS
+        self._begun = time.monotonic()
         self._timeouts = 0
         self._death: CandidateDied | None = None
         self._printed: list[str] = []
         self.layers: tuple[str, ...] = ()
         self.ran: dict[str, int | None] = {}
         self.rehearsed = False
-        self._step_by_step = False  # from now on, as what is asked depends on the answers, or they are wrong
+        self._step_by_step = False  # as what is asked depends on the answers, or they are wrong
 
     def begin(self, seed: int) -> Impl:
         """Start a check, in a new candidate if the last one is gone."""
-        if self._timeouts >= MAX_TIMEOUTS or time.monotonic() > self._end:
+        if self._is_used_up():
             raise CandidateDied("Not run: your code had used up its time in the checks before.", not_run=True)
         self._death = None
         session = self._session or self.load()
@@ -70,31 +71,46 @@ class RemoteSubject:
         session = Session(self, on_ran=self._note, secret=self._secret)
         session.take_kinds(session.ask("load", LOAD_SECONDS, source=self._submission.source))
         session.said.clear()  # of what is asked again after another candidate has loaded the file
+        session.heard.clear()
         self._session = session
         return session
 
     def has_passed(self, name: str) -> bool:
         """Ask all that a check is going to ask, if that is known, and say whether the answers are some that pass it."""
-        if self._scripts is None or self._step_by_step:
+        answers = self.rehearse(name)
+        session = self._session
+        if not answers or session is None or self._scripts is None:
             return False
         script = self._scripts.find(name)
-        try:
-            session = self._session or self.load()
-        except (CandidateDied, CandidateError):  # to be met again when the check begins
-            return False
-        if not script.requests:
-            return False
-        self.rehearsed, timeouts = True, self._timeouts
-        try:
-            answers = session.rehearse(script.requests)
-        except CandidateDied:  # whatever this is, it shows again, step by step
-            self._scripts, self._session, self._death, self._timeouts = None, session, None, timeouts
-            self._start_over(session)
-            return False
-        if digest_of(answers) not in script.passed:
+        if not script.is_passed_by(answers, session.kinds or {}):
             return False
         session.skip(script.requests)
         return True
+
+    def rehearse(self, name: str) -> Sequence[bytes]:
+        """Ask all that a check is going to ask, if that is known, and return the answers; it has yet to begin."""
+        script = self._scripts.find(name) if self._scripts is not None else None
+        if script is None or not script.requests or not self._can_be_asked_ahead():
+            return ()
+        try:
+            session = self._session or self.load()
+        except (CandidateDied, CandidateError):  # to be met again when the check begins
+            return ()
+        self.rehearsed, timeouts = True, self._timeouts
+        try:
+            return session.rehearse(script.requests)
+        except CandidateDied:  # whatever this is, it shows again, step by step
+            self._scripts, self._session, self._death, self._timeouts = None, session, None, timeouts
+            self._start_over(session)
+            return ()
+
+    def _can_be_asked_ahead(self) -> bool:
+        slow = time.monotonic() > self._begun + SLOW_SECONDS
+        return not (self._step_by_step or slow or self._is_used_up())
+
+    def _is_used_up(self) -> bool:
+        """Say whether the code has had the time that it is given."""
+        return self._timeouts >= MAX_TIMEOUTS or time.monotonic() > self._begun + EXERCISE_SECONDS
 
     def conclude(self, name: str, *, passed: bool) -> None:
         """Remember what a check asked, if it was passed.
@@ -105,12 +121,11 @@ class RemoteSubject:
         if session is None or self._scripts is None:
             return
         if passed:
-            self._scripts.learn(name, session.said, session.heard)
+            self._scripts.learn(name, session.said, session.heard, session.looked_up)
         if session.has_asked_too_much():
             self._start_over(session)
 
     def _start_over(self, session: Session) -> None:
-        self._step_by_step = True
         with suppress(CandidateDied):  # then the next check begins with another, as ever
             session.start_over()
 
@@ -120,7 +135,7 @@ class RemoteSubject:
         """Send requests to the present candidate, within the exercise's time."""
         if self._candidate is None:
             raise CandidateDied("Your code's process is gone.")
-        left = max(0.1, self._end - time.monotonic())
+        left = max(0.1, self._begun + EXERCISE_SECONDS - time.monotonic())
         try:
             return self._candidate.exchange(frames, min(seconds, left))
         except CandidateDied as death:
@@ -133,8 +148,12 @@ class RemoteSubject:
         return self._mourn(self._candidate.refuse(error))
 
     def renew(self) -> None:
-        """Start another candidate in the present one's place."""
+        """Start another candidate in the present one's place; its time begins anew, as what was asked is asked again.
+
+        From then on the checks are asked step by step: one that went astray would cost as much again.
+        """
         session = self._session
+        self._step_by_step, self._begun = True, time.monotonic()
         self._launch()
         self.exchange([pack({"op": "load", "source": self._submission.source})], LOAD_SECONDS)
         self._session = session

@@ -81,6 +81,12 @@ def test_inputs_changed_in_place_are_told_and_stay_as_they_were_here(seen):
     assert nan == []
 
 
+def test_what_is_no_number_changes_too(seen):
+    changed = ["`is_one` changed an input of shape (2,) in place"]
+
+    assert seen["numbers_put_for_what_is_none_are_told"] == ([1, 1, 1, 0], True, changed)
+
+
 def test_names_that_are_missing_are_told(seen):
     missing, value, foreign = seen["a_name_that_is_missing_is_told"]
 

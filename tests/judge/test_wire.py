@@ -15,6 +15,7 @@ from torch import nn
 
 from grader.candidate import tensors, wire
 from grader.candidate.channel import Channel, Closed
+from grader.candidate.envelope import seal, unseal
 from grader.candidate.wire import ModuleRef, Opaque, WireError, pack, unpack
 
 FUZZ = settings(deadline=None, database=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
@@ -467,12 +468,84 @@ def test_a_tensor_that_is_described_wrongly_is_refused_or_has_as_many_numbers_as
     assert arrived.numel() == 2
 
 
-def test_keys_that_were_made_to_collide_are_refused():
-    modulus = 2**61 - 1  # hash of an integer is its rest by this
-    pairs = [[modulus * (i + 10), 0] for i in range(40_000)]
+HASH = 2**61 - 1  # hash of an integer is its rest by this
+
+
+def tuples_of_one_hash(count):
+    """Return pairs of numbers whose second undoes what the first has done to the hash."""
+    first, second, start = 11400714785074694791, 14029467366897019727, 2870177450012600261  # as CPython has them
+    for i in range(1, 5 * count):
+        state = (start + i * second) % 2**64
+        state = (state << 31 | state >> 33) * first % 2**64
+        undo = (12345 - state) * pow(second, -1, 2**64) % 2**64
+        undo -= 2**64 * (undo >= 2**63)
+        if abs(undo) < HASH:
+            yield (i, undo)
+
+
+ALIKE = {
+    "numbers": [HASH * (i + 10) for i in range(40_000)],
+    "modules": [{"t": "module", "v": HASH * (i + 10)} for i in range(40_000)],
+    "tuples": [{"t": "tuple", "v": list(pair)} for pair in tuples_of_one_hash(20_000)],
+}
+
+
+@pytest.mark.parametrize("keys", ALIKE.values(), ids=ALIKE.keys())
+@pytest.mark.timeout(10)
+def test_keys_that_were_made_to_collide_are_refused(keys):
+    pairs = [[key, 0] for key in keys]
 
     with pytest.raises(WireError):
         unpack(frame(message(value={"t": "dict", "v": pairs})), trusted=False)
+
+
+def test_keys_of_all_kinds_arrive():
+    value = {(i, j): i for i in range(50) for j in range(-50, 50)} | dict.fromkeys(range(-5000, 5000)) | {None: 1.5}
+
+    assert to_judge(value) == value
+
+
+def test_the_layout_of_a_frame_with_many_tensors_is_not_kept():
+    before = tensors._lay_out_again.cache_info().currsize
+
+    for size in range(5):
+        to_judge([torch.zeros(0, size, 977) for _ in range(tensors.MAX_KEPT + 1)])
+
+    assert tensors._lay_out_again.cache_info().currsize == before
+
+
+# --- envelopes -----------------------------------------------------------------------------------------------------
+
+
+def test_an_envelope_arrives_with_its_number_and_its_frames():
+    frames = [b"", b"one", bytes(1000)]
+
+    assert unseal(seal(-5, frames)) == (-5, frames)
+    assert unseal(seal(-5, frames), 3) == (-5, frames)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        seal(1, [b"one"])[:-1],
+        seal(1, [b"one"]) + b"x",
+        seal(1, []),
+        seal(1, [b"one", b""]),
+        struct.pack("<qI", 1, 2**32 - 1),
+    ],
+)
+def test_another_envelope_than_was_asked_for_is_refused(data):
+    with pytest.raises(WireError):
+        unseal(data, 1)
+
+
+@pytest.mark.timeout(10)
+def test_millions_of_empty_frames_are_refused_unread():
+    count = 40_000_000
+
+    with pytest.raises(WireError):
+        unseal(struct.pack("<qI", 1, count) + bytes(4 * count), 2)
 
 
 # --- channels ------------------------------------------------------------------------------------------------------

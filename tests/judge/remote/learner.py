@@ -328,6 +328,64 @@ class Quiet(nn.Module):
         return x * self.weight * (2 if self.training else 1)
 
 
+class Restless(nn.Module):
+    """Its parameters change in ways that leave no version behind."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+        self.bias = nn.Parameter(torch.zeros(2))
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name == "training" and "bias" in self._parameters:
+            self.bias.data.add_(1)
+
+    def merge(self):
+        self.weight.data += 1
+
+    def exchange(self):
+        self.weight.data = self.weight.data * 3
+
+    def freeze(self):
+        self.bias.requires_grad_(False)
+
+    def forward(self, x):
+        return x * self.weight + self.bias
+
+
+class Switched(nn.Module):
+    """Its parameter follows a switch that is a property."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+
+    @property
+    def training(self):
+        return self.__dict__.get("mode", True)
+
+    @training.setter
+    def training(self, mode):
+        self.__dict__["mode"] = mode
+        if "weight" in self.__dict__.get("_parameters", ()):
+            self.weight.data.mul_(2)
+
+    def forward(self, x):
+        return x * self.weight
+
+
+def tame(x):
+    """Put numbers for what is none, in place."""
+    for odd, number in ("inf", 3.4028234663852886e38), ("-inf", -3.4028234663852886e38), ("nan", 0.0):
+        x.masked_fill_(x.isnan() if odd == "nan" else x == float(odd), number)
+
+
+def is_one(x, y, *, z):
+    y += 1
+    return x is z
+
+
 def make_affine(size):
     return Affine(size)
 

@@ -545,6 +545,26 @@ def what_the_learner_writes_into_parameters_shows(impl):
 
 
 @shared
+def what_a_method_does_to_parameters_shows(impl):
+    module = impl.Restless()
+    seen = []
+    for change in module.merge, module.exchange, module.freeze:
+        change()
+        seen.append([(p.tolist(), p.requires_grad) for p in module.parameters()])
+    return seen
+
+
+@shared
+def what_a_switch_does_to_parameters_shows(impl):
+    seen = []
+    for module in impl.Restless(), impl.Switched():
+        module.eval()
+        out = module(torch.ones(2)).tolist()
+        seen.append((out, [p.tolist() for p in module.parameters()], module.training))
+    return seen
+
+
+@shared
 def errors_are_of_the_types_that_were_raised(impl):
     calls = [
         lambda: impl.odd(3),
@@ -623,6 +643,17 @@ def inputs_that_were_changed_are_told_and_stay(impl, session):
     session.changed.clear()
     impl.add_in_place(torch.full((2,), float("nan")))
     return told, view, session.changed[:]
+
+
+@remote
+def numbers_put_for_what_is_none_are_told(impl, session):
+    told = []
+    for odd in "inf", "-inf", "nan", "1.0":
+        impl.tame(torch.tensor([float(odd), 2.0]))
+        told.append(len(session.changed))
+        session.changed.clear()
+    nothing, x = torch.empty(3, device="meta"), torch.zeros(2)
+    return told, impl.is_one(nothing, x, z=nothing), session.changed[:]
 
 
 @remote
