@@ -561,6 +561,14 @@ class TrainsCausally(Steps):
 
 
 @slip(replaces="MultiHeadAttention", caught_by="test_matches_the_reference")
+class WantsTwoFeaturesInAHead(Steps):
+    def __init__(self, d_model, n_heads, dropout=0.0):
+        super().__init__(d_model, n_heads, dropout)
+        if d_model == n_heads > 3:
+            raise ValueError(f"n_heads ({n_heads}) leaves one feature for each head")
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_matches_the_reference")
 class CausalWithManyTokens(Steps):
     def forward(self, query, key, value, mask=None):
         T = query.shape[1]

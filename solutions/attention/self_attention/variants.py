@@ -348,6 +348,12 @@ class SoftmaxOverflows(Steps):
 
 
 @slip(replaces="SelfAttention", caught_by="test_huge_scores")
+class FillsWithMinusFifteenThousand(Steps):
+    def weigh(self, scores):
+        return scores.masked_fill(self.future(scores), -15_000.0).softmax(dim=-1)
+
+
+@slip(replaces="SelfAttention", caught_by="test_huge_scores")
 class OverflowsInBfloat16(Steps):
     def weigh(self, scores):
         if scores.dtype != torch.bfloat16:
