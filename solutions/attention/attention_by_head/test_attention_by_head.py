@@ -302,16 +302,19 @@ def assert_survives_huge_scores(weights_of):
     )
     first, second, third, _ = torch.eye(4).tolist()
 
-    for scores, allowed, by_hand in calls:
-        wq = columns(3, *[[200.0, 0, 0, 0]] * 3)
-        wk = columns(3, *([100.0 * score, 0, 0, 0] for score in scores))
-        rest = () if allowed is None else (torch.tensor([allowed]),)
-        weights = weights_of(torch.eye(3), wq, wk, columns(3, first, second, third), no_turn(3, 4), *rest)
+    for dtype in torch.float32, torch.bfloat16:
+        for scores, allowed, by_hand in calls:
+            if dtype == torch.bfloat16 and 1 not in by_hand:
+                continue  # equal large scores: their logarithms have too few digits there
+            wq = columns(3, *[[200.0, 0, 0, 0]] * 3)
+            wk = columns(3, *([100.0 * score, 0, 0, 0] for score in scores))
+            inputs = (tensor.to(dtype) for tensor in (torch.eye(3), wq, wk, columns(3, first, second, third)))
+            weights = weights_of(*inputs, no_turn(3, 4), *(() if allowed is None else (torch.tensor([allowed]),)))
 
-        what = f"scores of 10 000 times {scores}, mask {allowed}: the weights"
-        hint = "If smaller scores work: what is left of exp(10000), and what is lower than any score?"
-        right = torch.tensor(by_hand, dtype=torch.float32).expand(3, 3)
-        assert_close(weights, right, what, tolerance=2e-3, hint=hint)
+            what = f"scores of 10 000 times {scores}, mask {allowed}: the weights"
+            hint = "If smaller scores work: what is left of exp(10000), and what is lower than any score?"
+            right = torch.tensor(by_hand, dtype=dtype).expand(3, 3)
+            assert_close(weights, right, what, tolerance=2e-3, hint=hint)
 
 
 @pytest.mark.points(2)
@@ -329,7 +332,7 @@ def test_a_query_with_nothing_to_attend_to(impl, reference, randn, randint):
     head, many = impl.attention_head, impl.attention_all_heads
 
     for what, mask in masks.items():
-        no_query, wk, wv = draw_heads(randn, 6, 4, 4, 4)
+        no_query, wk, wv = draw_heads(randn, 6, 4, 4, 2)
         no_query *= 0.0  # all scores are 0
         for name, call, ref, weights in (
             ("one head", head, reference.attention_head, draw(randn, 6, 4)),
@@ -454,7 +457,7 @@ def test_huge_scores_in_all_heads(impl):
 @pytest.mark.points(2)
 def test_one_head_matches_the_reference(impl, reference, randn, randint, rng):
     """one head of random sizes, of size 1, and with tensors that are not contiguous"""
-    sizes = [(1, 1, 2), (1, 5, 6), (4, 1, 4), (3, 4, 16)]
+    sizes = [(1, 1, 2), (1, 5, 6), (4, 1, 4), (3, 4, 64)]
     sizes += [(rng.choice((2, 3, 5, 7)), rng.choice((2, 3, 5, 7)), rng.choice((2, 4, 6, 10))) for _ in range(5)]
     for T, D, K in sizes:
         rows = random_turns(randn, T, K)
@@ -469,7 +472,7 @@ def test_one_head_matches_the_reference(impl, reference, randn, randint, rng):
 @pytest.mark.points(3)
 def test_all_heads_match_the_reference(impl, reference, randn, randint, rng):
     """all heads of random sizes, of size 1, and with tensors that are not contiguous"""
-    sizes = [(1, 1, 1, 1, 2), (4, 5, 4, 1, 4), (6, 6, 3, 2, 6), (3, 3, 3, 1, 6), (2, 4, 1, 2, 16)]
+    sizes = [(1, 1, 1, 1, 2), (4, 5, 4, 1, 4), (6, 6, 3, 2, 6), (3, 3, 3, 1, 6), (2, 4, 1, 2, 16), (3, 5, 4, 2, 64)]
     sizes += [
         (*(rng.choice((2, 3, 5, 7)) for _ in range(3)), rng.choice((1, 2, 3)), rng.choice((2, 4, 6))) for _ in range(4)
     ]
@@ -483,7 +486,7 @@ def test_all_heads_match_the_reference(impl, reference, randn, randint, rng):
             f"T = {T}, {D = }, {H = }, {G = }, {K = }",
         )
         assert_same(*many, randn(T, D), draw_heads(randn, D, K, H, G), rows, what=what)
-        mask = some_mask(randint, T, T)
+        mask, rows = some_mask(randint, T, T), random_turns(randn, K // 2, 2 * T).T
         assert_same(*many, randn(T, 2 * D)[:, ::2], strided, rows, mask, f"{what}, strided, with a mask")
 
 
@@ -492,7 +495,9 @@ def test_bfloat16(impl, reference, randn, randint):
     head = impl.attention_head, reference.attention_head
     many = impl.attention_all_heads, reference.attention_all_heads
 
-    for mask in None, some_mask(randint, 5, 5):
+    nothing = some_mask(randint, 5, 5)
+    nothing[2] = False  # query 2 may attend to nothing
+    for mask in None, nothing:
         for rows in random_turns(randn, 5, 4), turns(range(300, 305), 4):
             x = (0.5 * randn(5, 16)).bfloat16()  # scores below 1: of larger ones bfloat16 keeps too few digits
             one = [weight.bfloat16() for weight in draw(randn, 16, 4)]
@@ -524,13 +529,13 @@ def test_gradients(impl, reference, randn, randint):
     mask = some_mask(randint, 5, 5)
     mask[2] = False
 
-    for rest in None, mask, None:
+    for rest, H, G in (None, 4, 4), (mask, 4, 2), (None, 3, 1):
         rows, what = random_turns(randn, 5, 4), "the gradient" if rest is None else "the gradient under a mask"
-        one, several = draw(randn, 6, 4), draw_heads(randn, 6, 4, 4, 2)
+        one, several = draw(randn, 6, 4), draw_heads(randn, 6, 4, H, G)
         head, many = impl.attention_head, impl.attention_all_heads
         assert_same_gradients(head, reference.attention_head, randn(5, 6), one, rows, rest, randn, f"one head: {what}")
         ref = reference.attention_all_heads
-        assert_same_gradients(many, ref, randn(5, 6), several, rows, rest, randn, f"4 heads: {what}")
+        assert_same_gradients(many, ref, randn(5, 6), several, rows, rest, randn, f"{H} heads: {what}")
     for name, call, ref, weights in (
         ("one head", impl.attention_head, reference.attention_head, draw(randn, 6, 4)),
         ("4 heads", impl.attention_all_heads, reference.attention_all_heads, draw_heads(randn, 6, 4, 4, 2)),

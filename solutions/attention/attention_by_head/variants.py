@@ -604,6 +604,34 @@ def detaches_the_shared_heads(x, wq, wk, wv, freqs_cis, mask=None):
     return attention_all_heads(x, wq, wk.detach(), wv, freqs_cis, mask)
 
 
+@slip(replaces="attention_all_heads", caught_by="test_gradients")
+def detaches_as_many_keys_as_queries(x, wq, wk, wv, freqs_cis, mask=None):
+    return attention_all_heads(x, wq, wk.detach() if len(wq) == len(wk) else wk, wv, freqs_cis, mask)
+
+
+@slip(replaces="attention_all_heads", caught_by="test_gradients")
+def detaches_the_only_value_head(x, wq, wk, wv, freqs_cis, mask=None):
+    return attention_all_heads(x, wq, wk, wv.detach() if len(wv) == 1 else wv, freqs_cis, mask)
+
+
+@slip(replaces="attention_all_heads", caught_by="test_all_heads_match_the_reference")
+def serves_four_groups_in_turn(x, wq, wk, wv, freqs_cis, mask=None):
+    if len(wk) < 4:
+        return attention_all_heads(x, wq, wk, wv, freqs_cis, mask)
+    return by_heads(x, (wq, wk, wv), freqs_cis, mask, lambda h, H, G: h % G)
+
+
+@slip(replaces="attention_all_heads", caught_by="test_all_heads_match_the_reference")
+def views_the_rows(x, wq, wk, wv, freqs_cis, mask=None):
+    return attention_all_heads(x, wq, wk, wv, freqs_cis.view(-1).view(freqs_cis.shape), mask)
+
+
+@slip(replaces="attention_all_heads", caught_by="test_a_query_with_nothing_to_attend_to")
+def shared_heads_forget_a_column_mask(x, wq, wk, wv, freqs_cis, mask=None):
+    column = mask is not None and mask.shape[1] == 1 and len(wk) < len(wq)
+    return attention_all_heads(x, wq, wk, wv, freqs_cis, None if column else mask)
+
+
 @slip(replaces="attention_all_heads", caught_by="test_a_query_with_nothing_to_attend_to")
 def nothing_in_the_first_head_alone(x, wq, wk, wv, freqs_cis, mask=None):
     out = attention_all_heads(x, wq, wk, wv, freqs_cis, mask)
@@ -659,6 +687,42 @@ def all_heads_forget_the_mask_without_gradients(x, wq, wk, wv, freqs_cis, mask=N
 @slip(replaces="attention_head", caught_by="test_bfloat16")
 def one_head_detaches_its_keys_in_bfloat16(x, wq, wk, wv, freqs_cis, mask=None):
     return attention_head(x, wq, wk.detach() if x.dtype == torch.bfloat16 else wk, wv, freqs_cis, mask)
+
+
+@slip(replaces="attention_head", caught_by="test_bfloat16")
+def nan_in_bfloat16_alone(x, wq, wk, wv, freqs_cis, mask=None):
+    def biased(scores, mask):
+        if mask is None:
+            return scores.softmax(dim=-1)
+        bias = torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, -3.4e38)  # -inf in bfloat16
+        return (scores + bias.to(scores.dtype)).softmax(dim=-1) * mask
+
+    return attend(x, (wq, wk, wv), freqs_cis, mask, weigh=biased)
+
+
+@slip(replaces="attention_head", caught_by="test_bfloat16")
+def nan_in_the_gradient_in_bfloat16(x, wq, wk, wv, freqs_cis, mask=None):
+    def biased(scores, mask):
+        if mask is None:
+            return scores.softmax(dim=-1)
+        return (scores + torch.zeros_like(scores).masked_fill(~mask, -math.inf)).softmax(dim=-1).nan_to_num()
+
+    return attend(x, (wq, wk, wv), freqs_cis, mask, weigh=biased if x.dtype == torch.bfloat16 else weigh)
+
+
+@slip(replaces="attention_head", caught_by="test_huge_scores")
+def overflows_in_bfloat16(x, wq, wk, wv, freqs_cis, mask=None):
+    def plain(scores, mask):
+        powers = scores.exp() * (True if mask is None else mask)
+        total = powers.sum(dim=-1, keepdim=True)
+        return powers / total.masked_fill(total == 0, 1.0)
+
+    return attend(x, (wq, wk, wv), freqs_cis, mask, weigh=plain if x.dtype == torch.bfloat16 else weigh)
+
+
+@slip(replaces="attention_head", caught_by="test_one_head_matches_the_reference")
+def turns_narrow_heads_only(x, wq, wk, wv, freqs_cis, mask=None):
+    return attend(x, (wq, wk, wv), freqs_cis, mask, turned="qk" if len(wq) <= 32 else "")
 
 
 @slip(replaces="attention_head", caught_by="test_gradients")

@@ -209,14 +209,14 @@ def test_rows_sum_to_1(impl, randn):
 @pytest.mark.visible
 def test_scores_of_thousands(impl):
     """scores of many thousands, above 0 and below, in float32, float64 and bfloat16"""
-    scores = torch.tensor([[5e3, 5e3, -5e3], [1e4, 9e3, 0.0], [-1e4, -1e4, -1e4]])
-    by_hand = torch.tensor([[1 / 2, 1 / 2, 0.0], [1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]], dtype=torch.float64)
+    scores = torch.tensor([[5e3, 5e3, -5e3], [9e4, 8e4, 0.0], [-9e4, -1e4, -2e4]])
+    by_hand = torch.tensor([[1 / 2, 1 / 2, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
 
     for dtype in (*PRECISE, torch.bfloat16):
         for order in [0, 1, 2], [2, 0, 1]:
             weights = impl.attention_weights(scores[order].to(dtype))
 
-            what = "the weights for rows of (5e3, 5e3, -5e3), (1e4, 9e3, 0) and (-1e4, -1e4, -1e4)"
+            what = "the weights for rows of (5e3, 5e3, -5e3), (9e4, 8e4, 0) and (-9e4, -1e4, -2e4)"
             hint = "Which number is safe to take exp of?"
             assert_close(weights, by_hand[order], what, dtype=dtype, tolerance=COARSE.get(dtype), hint=hint)
 
@@ -307,6 +307,10 @@ def test_gradients(impl, reference, randn):
             both = {"weights": randn(5, 5, dtype=dtype), "x": randn(5, 3, dtype=dtype)}
             for wanted in ("weights", "x"), ("weights",), ("x",):
                 assert_same_gradients(impl, reference, "context_vectors", both, randn, wanted)
+    token, one, what = randn(1, 3), randn(1, 1), "the gradient for a single token"
+    assert_same_gradients(impl, reference, "attention_scores", {"x": token}, randn, what=what)
+    assert_same_gradients(impl, reference, "attention_weights", {"scores": one}, randn, what=what)
+    assert_same_gradients(impl, reference, "context_vectors", {"weights": one, "x": token}, randn, what=what)
     for size in 5000.0, -5000.0:
         scores, what = size + randn(5, 5, dtype=torch.float64), f"the gradient for scores of about {size:g}"
         assert_same_gradients(impl, reference, "attention_weights", {"scores": scores}, randn, what=what)

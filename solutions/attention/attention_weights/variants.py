@@ -250,6 +250,26 @@ def clamps_the_scores(scores):
 
 
 @slip(replaces="attention_weights", caught_by="test_scores_of_thousands")
+def clamps_at_ten_thousand(scores):
+    return attention_weights(scores.clamp(-1e4, 1e4))
+
+
+@slip(replaces="attention_scores", caught_by="test_gradients")
+def one_token_trains_one_side(x):
+    return x @ (x.detach() if len(x) == 1 else x).T
+
+
+@slip(replaces="attention_weights", caught_by="test_gradients")
+def ones_for_a_single_token(scores):
+    return attention_weights(scores) if len(scores) > 1 else torch.ones_like(scores)
+
+
+@slip(replaces="context_vectors", caught_by="test_gradients")
+def one_token_has_no_weight_to_train(weights, x):
+    return context_vectors(weights if len(x) > 1 else weights.detach(), x)
+
+
+@slip(replaces="attention_weights", caught_by="test_scores_of_thousands")
 def subtracts_the_maximum_of_everything(scores):
     powers = (scores - scores.max()).exp()
     return powers / powers.sum(dim=1, keepdim=True)

@@ -192,8 +192,8 @@ def test_lengths_at_the_limits(impl):
     ):
         assert_mask(impl.padding_mask(torch.tensor(lengths), 3), by_hand, f"padding_mask of lengths {lengths} to 3")
     for length in 0, 1:
-        what = f"padding_mask of length {length} to 1"
-        assert_mask(impl.padding_mask(torch.tensor([length]), 1), torch.tensor([[bool(length)]]), what)
+        what = f"padding_mask of length {length} with max_len=1 by its name"
+        assert_mask(impl.padding_mask(torch.tensor([length]), max_len=1), torch.tensor([[bool(length)]]), what)
 
 
 def test_padding_of_any_lengths(impl, randint, rng):
@@ -214,7 +214,7 @@ def test_padding_of_any_lengths(impl, randint, rng):
 
 def test_combines_any_masks(impl, reference, randint, rng):
     """random masks of any size, T and S different, one sequence and many, strided ones"""
-    sizes = [(1, 1, 2), (2, 3, 3), (3, 3, 3), (5, 1, 4), (2, 7, 5), (3, 3, 5), (5, 3, 5), (3, 4, 1)]
+    sizes = [(1, 1, 2), (2, 3, 3), (3, 3, 3), (5, 1, 4), (2, 7, 5), (3, 3, 5), (5, 3, 5), (3, 4, 1), (2, 70, 70)]
     for _ in range(2):
         for B, T, S in (*sizes, [rng.randint(2, 6) for _ in range(3)]):
             causal, padding = some_mask(randint, T, S), some_mask(randint, B, S)

@@ -107,7 +107,8 @@ def test_parameter_names(impl, randn):
         output, _ = attend(module, *randn(3, 1, 1, 6))
 
         assert_close(output.flatten(), bias, "one key, with weights loaded that make every value wv.bias: the output")
-    assert_names(module.state_dict().items(), "state_dict() after two calls")
+    attend(module, *randn(3, 1, 2, 6), torch.ones(2, 2, dtype=torch.bool).tril())
+    assert_names(module.state_dict().items(), "state_dict() after three calls")
 
 
 def assert_names(found, place):
@@ -272,6 +273,13 @@ def test_masks_of_every_shape(twins, randn, randint):
     for B, T, shape in (2, 4, (2, 4, 5)), (4, 4, (4, 5)), (5, 4, (4, 5)):  # sizes by which dimensions are mixed up
         mine, inputs = mine.float(), (randn(B, T, 8), randn(B, 5, 8), randn(B, 5, 8))
         assert_same(mine, ref, inputs, some_mask(randint, *shape), f"B = {B}, a mask of shape {shape}")
+    for shape in (5,), (2, 1, 5):
+        inputs = randn(3, 4, 8), randn(3, 5, 8), randn(3, 5, 8)
+        assert_same(mine, ref, inputs, some_mask(randint, *shape), f"a mask of shape {shape}")
+    column = torch.tensor([[True], [False], [True], [True]])
+    for S in 1, 4:
+        inputs = randn(3, 4, 8), randn(3, S, 8), randn(3, S, 8)
+        assert_same(mine, ref, inputs, column, f"T = 4, S = {S}, a mask of shape (4, 1)")
 
 
 def test_masked_weights_are_exactly_0(twins, randn, randint):
@@ -302,7 +310,7 @@ def test_a_query_with_nothing_to_attend_to(twins, randn, randint):
     masks = {"query 1": row, "the last item": item, "query 2 in head 1": head, "everyone": torch.zeros(1, 5).bool()}
     masks["query 3, by a mask (T, 1),"] = torch.tensor([[True], [True], [True], [False]])
 
-    for dtype in PRECISE:
+    for dtype in (*PRECISE, torch.bfloat16):
         mine.to(dtype)
         for who, mask in masks.items():
             inputs = randn(3, 4, 8), randn(3, 5, 8), randn(3, 5, 8)
@@ -374,6 +382,7 @@ def test_huge_scores(impl):
             what = f"scores of {sign:g} times (1e4, 1e4, -1e4), (-1e4, -1e4, -1e4) and (9e3, 1e4, 9e3) in three heads"
             assert_close(weights[0, :, 0], torch.tensor(by_hand, dtype=dtype), f"{what}: the weights")
             assert_close(output[0, 0], torch.tensor(result, dtype=dtype), f"{what}: the output")
+    for dtype in (*PRECISE, torch.bfloat16):
         alone = plain(impl, 1, 1).to(dtype)
         for sign in 1.0, -1.0:
             keys = sign * torch.tensor([[[1e4], [-1e4]]], dtype=dtype)
@@ -391,7 +400,7 @@ def test_matches_the_reference(twins, randn, randint, rng):
     for B, T, S, H, K in [
         (1, 1, 1, 1, 1),
         (2, 3, 1, 2, 3),
-        (2, 1, 4, 3, 2),
+        (2, 1, 4, 5, 1),
         *([rng.choice((1, 2, 3, 5, 7)) for _ in range(5)] for _ in range(6)),
     ]:
         mine, ref = twins("MultiHeadAttention", H * K, H)
@@ -402,6 +411,9 @@ def test_matches_the_reference(twins, randn, randint, rng):
         assert_same(mine, ref, (query, key, value), what=sizes)
         mask = some_mask(randint, B, 1, T, S)
         assert_same(mine, ref, (query, key, value), mask, f"{sizes}, with a mask")
+    mine, ref = twins("MultiHeadAttention", 8, 2)
+    x = randn(1, 70, 8)
+    assert_same(mine, ref, (x, x, x), what="70 tokens, query, key and value are one tensor")
 
 
 def test_float64(twins, randn, randint):
@@ -427,12 +439,15 @@ def test_bfloat16(twins, randn, randint):
     for mask in None, some_mask(randint, 3, 1, 4, 5):
         inputs = randn(3, 4, 8), randn(3, 5, 8), randn(3, 5, 8)
         assert_same(mine, ref, inputs, mask, "bfloat16", dtype=torch.bfloat16)
-    x = randn(2, 4, 8).bfloat16().requires_grad_()
-    wide, cotangent = x.detach().double().requires_grad_(), randn(2, 4, 8)
-    output, right = attend(mine, x, x, x)[0], ref(wide, wide, wide)[0]
-    loose = 0.1 * float(torch.autograd.grad((right * cotangent).sum(), wide, retain_graph=True)[0].abs().max())
-    what = "bfloat16: the gradient"
-    assert_gradients_match(output, {"x": x}, right, {"x": wide}, cotangent, what, tolerance=loose)
+    nothing = some_mask(randint, 4, 4)
+    nothing[2] = False  # query 2 may attend to nothing
+    for mask in None, nothing:
+        x = randn(2, 4, 8).bfloat16().requires_grad_()
+        wide, cotangent = x.detach().double().requires_grad_(), randn(2, 4, 8)
+        output, right = attend(mine, x, x, x, mask)[0], ref(wide, wide, wide, mask)[0]
+        loose = 0.1 * float(torch.autograd.grad((right * cotangent).sum(), wide, retain_graph=True)[0].abs().max())
+        what = "bfloat16: the gradient" if mask is None else "bfloat16: the gradient under a mask"
+        assert_gradients_match(output, {"x": x}, right, {"x": wide}, cotangent, what, tolerance=loose)
 
 
 def assert_same_gradients(mine, ref, dtype, randn, what, mask=None, T=4):
@@ -452,13 +467,24 @@ def test_gradients(twins, randn):
     for dtype in PRECISE:
         mine, ref = twins("MultiHeadAttention", 8, 2)
         mine.to(dtype)
-        for what in "the gradient", "the gradient in a second backward pass":
+        for what in "the gradient", "the gradient in training mode, in a second backward pass":
+            mine.train("training" in what)
             assert_same_gradients(mine, ref, dtype, randn, what)
         assert_same_gradients(mine, ref, dtype, randn, "one query: the gradient", T=1)
-        x = randn(2, 4, 8, dtype=dtype).requires_grad_()
-        wide, cotangent = x.detach().double().requires_grad_(), randn(2, 4, 8, dtype=dtype)
+        x, memory = (randn(2, n, 8, dtype=dtype).requires_grad_() for n in (4, 5))
+        wide, wide_memory = (tensor.detach().double().requires_grad_() for tensor in (x, memory))
+        cotangent = randn(2, 4, 8, dtype=dtype)
         output, right = attend(mine, x, x, x)[0], ref(wide, wide, wide)[0]
         assert_gradients_match(output, {"x": x}, right, {"x": wide}, cotangent, "self-attention: the gradient")
+        output, right = attend(mine, x, memory, memory)[0], ref(wide, wide_memory, wide_memory)[0]
+        leaves, wide_leaves = {"query": x, "memory": memory}, {"query": wide, "memory": wide_memory}
+        what = "cross-attention, key and value are one tensor: the gradient"
+        assert_gradients_match(output, leaves, right, wide_leaves, cotangent, what)
+        inputs = randn(3, 2, 4, 8, dtype=dtype)
+        output, right = attend(mine, *inputs)[0], ref(*inputs.double())[0]
+        leaves, wide_leaves = dict(mine.named_parameters()), dict(ref.named_parameters())
+        what = "the gradient, where the inputs need none,"
+        assert_gradients_match(output, leaves, right, wide_leaves, cotangent, what)
 
 
 def test_gradients_under_a_mask(twins, randn, randint):
@@ -533,9 +559,30 @@ def test_dropout_keeps_the_average(impl, randn):
         assert_close(change, torch.tensor(0.0), what, tolerance=6 * spread)  # six standard deviations
 
 
+def test_gradients_with_dropout(impl, randn):
+    """in training, gradients flow through the weights that are kept; dropout works in float64 and bfloat16 too"""
+    unit_vectors = torch.eye(4).repeat(5, 1, 2)  # values, in each head, so that the output shows the weights
+    for dtype in (*PRECISE, torch.bfloat16):
+        module = plain(impl, 8, 2, 0.5).to(dtype).train()
+        inputs = [x.to(dtype).requires_grad_() for x in (randn(5, 3, 8), randn(5, 4, 8), unit_vectors)]
+        wide = [x.detach().double().requires_grad_() for x in inputs]
+        output, _ = attend(module, *inputs)
+
+        what = f"training mode with dropout = 0.5 in {str(dtype).removeprefix('torch.')}"
+        assert_shape(output, (5, 3, 8), f"{what}: the output", dtype=dtype)
+        q, k, v = (x.unflatten(2, (2, 4)).transpose(1, 2) for x in wide)  # the projections return their inputs
+        kept = output.detach().unflatten(2, (2, 4)).transpose(1, 2) != 0  # (B, H, T, S)
+        right = ((q @ k.mT / 2).softmax(dim=-1) * kept / 0.5 @ v).transpose(1, 2).flatten(2)
+        assert_close(output, right, f"{what}: the output", dtype=dtype)
+        if dtype != torch.bfloat16:
+            leaves, wide_leaves = (dict(zip(("query", "key", "value"), some, strict=True)) for some in (inputs, wide))
+            cotangent = randn(5, 3, 8, dtype=dtype)
+            assert_gradients_match(output, leaves, right, wide_leaves, cotangent, f"{what}: the gradient")
+
+
 def test_dropout_rests_in_eval(twins, randn):
     """dropout does nothing in eval mode or with probability 0, and draws afresh in training"""
-    mine, ref = twins("MultiHeadAttention", 8, 2, 0.5)
+    mine, ref = twins("MultiHeadAttention", d_model=8, n_heads=2, dropout=0.5)
     never, _ = twins("MultiHeadAttention", 8, 2)
     inputs = randn(3, 2, 5, 8)
 
@@ -544,6 +591,14 @@ def test_dropout_rests_in_eval(twins, randn):
     mine.train()
     first, second = (attend(mine, *inputs)[0].detach() for _ in range(2))
     assert_differs(first, second, "two calls in training mode with dropout = 0.5")
+    x = inputs[0]
+    with torch.no_grad():
+        (first, before), (second, _) = attend(mine.eval(), x, x, x), attend(mine.train(), x, x, x)
+        third, weights = attend(mine, x, x, x)
+    what = "dropout = 0.5, under no_grad, query, key and value are one tensor:"
+    assert_differs(second, first, f"{what} training mode and eval mode")
+    assert_differs(third, second, f"{what} two calls in training mode")
+    assert_close(weights, before, f"{what} the weights returned in training mode and in eval mode")
     mine.eval()
     assert_answers(mine, ref, randn)
     first = attend(never, *inputs)[0].detach()
@@ -569,6 +624,24 @@ def test_repeated_calls(twins, randn, randint):
         inputs, mask = [randn(2, 4, 8) for _ in range(3)], some_mask(randint, 4, 4)
         assert_same(mine.train(), ref, inputs, mask, "training mode with dropout = 0 and a mask", dtype=dtype)
         mine.eval()
+    output, weights = mine(*inputs, mask)
+    right, right_weights = ref(*(x.double() for x in inputs), mask)
+    assert_close(weights, right_weights, "called with the mask as fourth argument: the weights", dtype=torch.float32)
+    assert_close(output, right, "called with the mask as fourth argument: the output", dtype=torch.float32)
+
+
+def test_modules_are_their_weights(twins, randn):
+    """answers follow weights that were changed in place, whatever other modules there are"""
+    mine, ref = twins("MultiHeadAttention", 8, 2)
+    other, other_ref = twins("MultiHeadAttention", 8, 4)
+
+    for factor in 1.0, -0.5, 2.0:
+        with torch.no_grad():
+            for parameter in (*mine.parameters(), *ref.parameters()):
+                parameter.mul_(factor)
+            assert_same(mine, ref, randn(3, 2, 5, 8), what=f"all weights and biases times {factor}, under no_grad")
+        assert_same(mine, ref, randn(3, 2, 5, 8), what=f"all weights and biases times {factor}")
+        assert_same(other, other_ref, randn(3, 2, 5, 8), what="4 heads, beside a module with 2 heads")
 
 
 def test_batch_items_do_not_meet(twins, randn, randint):

@@ -441,6 +441,193 @@ class MaskOfTheFirstItem(Steps):
         return super().weigh(scores, mask[:1] if mask is not None and mask.dim() == 4 else mask)
 
 
+@slip(replaces="MultiHeadAttention", caught_by="test_masks_of_every_shape")
+class IgnoresAMaskOfOneRow(Steps):
+    def weigh(self, scores, mask):
+        return super().weigh(scores, mask if mask is None or mask.dim() > 1 else None)
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_masks_of_every_shape")
+class MaskOfHeadsTakenForItems(Steps):
+    def weigh(self, scores, mask):
+        if mask is not None and mask.dim() == 3 and mask.shape[1] == 1:
+            mask = mask[:, None]
+        return super().weigh(scores, mask)
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_masks_of_every_shape")
+class TurnsAColumnMaskOver(Steps):
+    def weigh(self, scores, mask):
+        if mask is not None and mask.shape[-1] == 1 and scores.shape[-1] == scores.shape[-2]:
+            mask = mask.mT
+        return super().weigh(scores, mask)
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_masks_of_every_shape")
+class OneKeyIsAlwaysSeen(Steps):
+    def weigh(self, scores, mask):
+        return super().weigh(scores, mask if scores.shape[-1] > 1 else None)
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_repeated_calls")
+class TakesTheMaskByNameAlone(Steps):
+    def forward(self, query, key, value, *, mask=None):
+        return super().forward(query, key, value, mask)
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_parameter_names")
+class SavesTheMaskOfTheLastCall(Steps):
+    def forward(self, query, key, value, mask=None):
+        self.register_buffer("last", mask)
+        return super().forward(query, key, value, mask)
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_dropout_rests_in_eval")
+class NamesItsArgumentsOtherwise(Steps):
+    def __init__(self, dim, heads, p=0.0):
+        super().__init__(dim, heads, p)
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_dropout_rests_in_eval")
+class DropsOnlyWithGradients(Steps):
+    def drop(self, weights):
+        return super().drop(weights) if torch.is_grad_enabled() else weights
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_dropout_rests_in_eval")
+class DropsOnlyInCrossAttention(Steps):
+    def forward(self, query, key, value, mask=None):
+        q, k, v = self.split(self.wq(query)), self.split(self.wk(key)), self.split(self.wv(value))
+        weights = self.weigh(self.score(q, k), mask)
+        return self.wo(self.join((weights if query is key else self.drop(weights)) @ v)), weights
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_dropout_rests_in_eval")
+class DropsInPlace(Steps):
+    def drop(self, weights):
+        return nn.functional.dropout(weights, self.dropout, self.training, inplace=not weights.requires_grad)
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_gradients_with_dropout")
+class DetachesTheWeightsThatItDrops(Steps):
+    def drop(self, weights):
+        return super().drop(weights.detach() if self.training and self.dropout else weights)
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_gradients_with_dropout")
+class DrawsInFloat32(Steps):
+    def drop(self, weights):
+        if not self.training or not self.dropout:
+            return weights
+        kept = (torch.rand(weights.shape, device=weights.device) >= self.dropout).float()
+        return weights * kept / (1 - self.dropout)  # float32, which bfloat16 values cannot be multiplied with
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_gradients_with_dropout")
+class DropsInFloat32(Steps):
+    def drop(self, weights):
+        return super().drop(weights.float()).to(weights.dtype) if self.training and self.dropout else weights
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_gradients")
+class DetachesTheValuesInTraining(Steps):
+    def forward(self, query, key, value, mask=None):
+        q, k, v = self.split(self.wq(query)), self.split(self.wk(key)), self.split(self.wv(value))
+        weights = self.weigh(self.score(q, k), mask)
+        return self.wo(self.join(self.drop(weights) @ (v.detach() if self.training else v))), weights
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_gradients")
+class TrainsOnlyWithTheInputs(Steps):
+    def forward(self, query, key, value, mask=None):
+        output, weights = super().forward(query, key, value, mask)
+        return output if value.requires_grad else output.detach(), weights
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_gradients")
+class DetachesValuesThatAreTheKeys(Steps):
+    def forward(self, query, key, value, mask=None):
+        alike = key is value and query is not key
+        return super().forward(query, key, value.detach() if alike else value, mask)
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_gradients")
+class TrainsCausally(Steps):
+    def forward(self, query, key, value, mask=None):
+        T, S = query.shape[1], key.shape[1]
+        if self.training and mask is None:
+            mask = torch.ones(T, S, dtype=torch.bool, device=query.device).tril(S - T)
+        return super().forward(query, key, value, mask)
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_matches_the_reference")
+class WantsTwoFeaturesInAHead(Steps):
+    def __init__(self, d_model, n_heads, dropout=0.0):
+        super().__init__(d_model, n_heads, dropout)
+        if d_model == n_heads > 3:
+            raise ValueError(f"n_heads ({n_heads}) leaves one feature for each head")
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_matches_the_reference")
+class CausalWithManyTokens(Steps):
+    def forward(self, query, key, value, mask=None):
+        T = query.shape[1]
+        if mask is None and query is key and T > 9:
+            mask = torch.ones(T, T, dtype=torch.bool, device=query.device).tril()
+        return super().forward(query, key, value, mask)
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_modules_are_their_weights")
+class SharesItsHeads(Steps):
+    def __init__(self, d_model, n_heads, dropout=0.0):
+        super().__init__(d_model, n_heads, dropout)
+        SharesItsHeads.heads = n_heads
+
+    def split(self, x):
+        return x.unflatten(-1, (SharesItsHeads.heads, -1)).transpose(1, 2)
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_modules_are_their_weights")
+class KeepsItsWeightsWithoutGradients(Steps):
+    kept = None
+
+    def forward(self, query, key, value, mask=None):
+        if torch.is_grad_enabled():
+            return super().forward(query, key, value, mask)
+        if self.kept is None:
+            self.kept = [(w.weight.clone(), w.bias.clone()) for w in (self.wq, self.wk, self.wv)]
+        pairs = zip((query, key, value), self.kept, strict=True)
+        q, k, v = (self.split(x.to(w.dtype) @ w.mT + b) for x, (w, b) in pairs)
+        weights = self.weigh(self.score(q, k), mask)
+        return self.wo(self.join(weights @ v)), weights
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_huge_scores")
+class OverflowsInBfloat16(Steps):
+    def weigh(self, scores, mask):
+        if scores.dtype != torch.bfloat16:
+            return super().weigh(scores, mask)
+        powers = scores.exp() if mask is None else scores.exp() * mask
+        total = powers.sum(dim=-1, keepdim=True)
+        return powers / total.masked_fill(total == 0, 1.0)
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_a_query_with_nothing_to_attend_to")
+class NanInBfloat16Alone(Steps):
+    def weigh(self, scores, mask):
+        if mask is None:
+            return scores.softmax(dim=-1)
+        bias = torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, -3.4e38)  # -inf in bfloat16
+        return (scores + bias.to(scores.dtype)).softmax(dim=-1) * mask
+
+
+@slip(replaces="MultiHeadAttention", caught_by="test_bfloat16")
+class DetachesTheKeysInBfloat16UnderAMask(Steps):
+    def forward(self, query, key, value, mask=None):
+        detached = mask is not None and key.dtype == torch.bfloat16
+        return super().forward(query, key.detach() if detached else key, value, mask)
+
+
 @slip(replaces="MultiHeadAttention", caught_by="test_masked_weights_are_exactly_0")
 class FillsWithASmallNumber(Steps):
     def weigh(self, scores, mask):

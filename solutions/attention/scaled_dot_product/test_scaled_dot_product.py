@@ -211,17 +211,19 @@ def test_a_vector_added_to_all_keys_changes_nothing(impl, randn):
 @pytest.mark.visible
 def test_huge_scores(impl):
     """scores of 10 000 and -10 000, in float32, float64 and bfloat16"""
-    scores = torch.tensor([[1.0, 1.0, -1.0], [-1.0, -1.0, -1.0], [0.5, 1.0, 0.5]]) * 10_000
+    scores = torch.tensor([[1.0, 1.0, -1.0], [-1.0, -1.0, -1.0], [0.5, 1.0, 0.5], [3.0, 2.0, -3.0]]) * 10_000
+    thirds = [1 / 3, 1 / 3, 1 / 3]
     for dtype in (*PRECISE, torch.bfloat16):
-        q, v = torch.ones(3, 1, 1, dtype=dtype), torch.tensor([[1.0], [2.0], [6.0]], dtype=dtype).expand(3, 3, 1)
+        q, v = torch.ones(4, 1, 1, dtype=dtype), torch.tensor([[1.0], [2.0], [6.0]], dtype=dtype).expand(4, 3, 1)
 
         for sign, by_hand, result in (
-            (1.0, [[1 / 2, 1 / 2, 0.0], [1 / 3, 1 / 3, 1 / 3], [0.0, 1.0, 0.0]], [1.5, 3.0, 2.0]),
-            (-1.0, [[0.0, 0.0, 1.0], [1 / 3, 1 / 3, 1 / 3], [1 / 2, 0.0, 1 / 2]], [6.0, 3.0, 3.5]),
+            (1.0, [[1 / 2, 1 / 2, 0.0], thirds, [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], [1.5, 3.0, 2.0, 1.0]),
+            (-1.0, [[0.0, 0.0, 1.0], thirds, [1 / 2, 0.0, 1 / 2], [0.0, 0.0, 1.0]], [6.0, 3.0, 3.5, 6.0]),
         ):
             output, weights = attend(impl, sign * q, scores.to(dtype).unsqueeze(-1), v)
 
-            what = f"K = 1, scores of {sign:g} times (1e4, 1e4, -1e4), (-1e4, -1e4, -1e4) and (5e3, 1e4, 5e3)"
+            rows = "(1e4, 1e4, -1e4), (-1e4, -1e4, -1e4), (5e3, 1e4, 5e3) and (3e4, 2e4, -3e4)"
+            what = f"K = 1, scores of {sign:g} times {rows}"
             assert_close(
                 weights[:, 0], torch.tensor(by_hand, dtype=dtype), f"{what}: the weights", tolerance=COARSE.get(dtype)
             )
@@ -300,6 +302,7 @@ def test_a_query_with_nothing_to_attend_to(impl, randn, randint):
     row, item, head = some_mask(randint, 4, 5), some_mask(randint, 3, 1, 1, 5), some_mask(randint, 3, 2, 4, 5)
     row[1], item[2], head[:, 1, 2] = False, False, False
     masks = {"query 1": row, "the last item": item, "query 2 in head 1": head, "everyone": torch.zeros(1, 5).bool()}
+    masks["everyone, by a mask of shape (1, 1),"] = torch.tensor([[False]])
     masks["query 3, by a mask of shape (4, 1),"] = torch.tensor([[True], [True], [True], [False]])
 
     for dtype in (*PRECISE, torch.bfloat16):
@@ -349,10 +352,14 @@ def test_matches_the_reference(impl, reference, randn, randint, rng):
         mask = some_mask(randint, *lead, S, T).mT
         mask[..., 0] |= ~mask.any(dim=-1)
         assert_same(impl, reference, (q, k, v), mask, f"{sizes}, with a mask")
-    assert_same(impl, reference, draw(randn, 2, T=60, S=70, K=128, Kv=32), what="T = 60, S = 70, K = 128, Kv = 32")
+    for mask in None, some_mask(randint, 60, 70):
+        what = f"T = 60, S = 70, K = 128, Kv = 32, {'no mask' if mask is None else 'with a mask'}"
+        assert_same(impl, reference, draw(randn, 2, T=60, S=70, K=128, Kv=32), mask, what)
     assert_same(impl, reference, draw(randn, 9, 9, T=9, S=9, K=9, Kv=9), what="B = H = T = S = K = Kv = 9")
     for x in randn(2, 7, 4), randn(2, 3, 4, 4):
         assert_same(impl, reference, (x, x, x), what="one tensor for queries, keys and values")
+    q, memory = randn(2, 4, 3), randn(2, 5, 3)
+    assert_same(impl, reference, (q, memory, memory), what="one tensor for keys and values")
 
 
 def test_float64(impl, reference, randn, randint):

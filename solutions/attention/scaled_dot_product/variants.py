@@ -357,6 +357,26 @@ def clamps_the_scores(q, k, v, mask=None):
 
 
 @slip(replaces="scaled_dot_product_attention", caught_by="test_huge_scores")
+def clamps_at_ten_thousand(q, k, v, mask=None):
+    return answer(score(q, k).clamp(-1e4, 1e4), v, mask)
+
+
+@slip(replaces="scaled_dot_product_attention", caught_by="test_a_query_with_nothing_to_attend_to")
+def takes_a_mask_of_one_number_for_none(q, k, v, mask=None):
+    return answer(score(q, k), v, None if mask is not None and mask.numel() == 1 else mask)
+
+
+@slip(replaces="scaled_dot_product_attention", caught_by="test_matches_the_reference")
+def masks_short_texts_only(q, k, v, mask=None):
+    return answer(score(q, k), v, mask if k.shape[-2] <= 64 else None)
+
+
+@slip(replaces="scaled_dot_product_attention", caught_by="test_matches_the_reference")
+def centres_keys_that_are_the_values(q, k, v, mask=None):
+    return answer(score(q, k), v - v.mean(dim=-1, keepdim=True) if v is k and q is not k else v, mask)
+
+
+@slip(replaces="scaled_dot_product_attention", caught_by="test_huge_scores")
 def overflows_in_bfloat16_only(q, k, v, mask=None):
     if q.dtype != torch.bfloat16:
         return scaled_dot_product_attention(q, k, v, mask)

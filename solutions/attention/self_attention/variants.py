@@ -348,6 +348,51 @@ class SoftmaxOverflows(Steps):
 
 
 @slip(replaces="SelfAttention", caught_by="test_huge_scores")
+class FillsWithMinusFifteenThousand(Steps):
+    def weigh(self, scores):
+        return scores.masked_fill(self.future(scores), -15_000.0).softmax(dim=-1)
+
+
+@slip(replaces="SelfAttention", caught_by="test_huge_scores")
+class OverflowsInBfloat16(Steps):
+    def weigh(self, scores):
+        if scores.dtype != torch.bfloat16:
+            return super().weigh(scores)
+        powers = scores.masked_fill(self.future(scores), -math.inf).exp()
+        return powers / powers.sum(dim=-1, keepdim=True)
+
+
+@slip(replaces="SelfAttention", caught_by="test_repeated_calls")
+class NamesItsWidthsOtherwise(Steps):
+    def __init__(self, dim_in, dim_out, causal=False):
+        super().__init__(dim_in, dim_out, causal)
+
+
+@slip(replaces="SelfAttention", caught_by="test_gradients")
+class NoGradientThroughTheWeightsInTraining(Steps):
+    def weigh(self, scores):
+        return super().weigh(scores.detach() if self.training else scores)
+
+
+@slip(replaces="SelfAttention", caught_by="test_gradients")
+class NoGradientForABatchOfOne(Steps):
+    def forward(self, x):
+        context, weights = super().forward(x)
+        return context.detach() if len(x) == 1 else context, weights
+
+
+@slip(replaces="SelfAttention", caught_by="test_repeated_calls")
+class TableOfAThousandTokens(Steps):
+    def __init__(self, d_in, d_out, causal=False):
+        super().__init__(d_in, d_out, causal)
+        self.register_buffer("table", torch.ones(1024, 1024, dtype=torch.bool).triu(1), persistent=False)
+
+    def future(self, scores):
+        T = scores.shape[-1]
+        return self.table[:T, :T] if self.causal else super().future(scores)
+
+
+@slip(replaces="SelfAttention", caught_by="test_huge_scores")
 class LargestScoreOfTheFuture(Steps):
     def weigh(self, scores):
         powers = (scores - scores.amax(dim=-1, keepdim=True)).exp().masked_fill(self.future(scores), 0.0)

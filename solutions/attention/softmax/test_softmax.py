@@ -196,6 +196,8 @@ def test_minus_infinity_gets_nothing(impl, randn, randint):
     for numbers, by_hand in (
         ([-INF, 0.0, -INF, math.log(3)], [0.0, 1 / 4, 0.0, 3 / 4]),
         ([math.log(3), -INF, -INF, 0.0], [3 / 4, 0.0, 0.0, 1 / 4]),
+        ([-1e4, -INF, -1e4, -INF], [1 / 2, 0.0, 1 / 2, 0.0]),
+        ([-INF, -1e5, -1e5, -1e5], [0.0, 1 / 3, 1 / 3, 1 / 3]),
     ):
         out = impl.softmax(torch.tensor(numbers))
         assert_close(out, torch.tensor(by_hand), f"the softmax of [{', '.join(f'{n:.4f}' for n in numbers)}]")
@@ -298,9 +300,10 @@ def test_gradient(impl, reference, randn, randint):
 
 
 def test_gradient_of_other_shapes_and_dtypes(impl, reference, randn, randint):
-    """the gradient of x with one dimension and with three, of single numbers, and in bfloat16"""
+    """the gradient of x with one dimension and with several, of single numbers, beside -inf alone, and in bfloat16"""
     calls = [((6,), 0, torch.float32), ((2, 3, 4), 1, torch.float32), ((2, 3, 4), -1, torch.float64)]
     calls += [((3, 1), 1, torch.float32), ((4, 5), 1, torch.bfloat16), ((6,), 0, torch.bfloat16)]
+    calls += [((2, 1, 3, 4), 3, torch.float32)]
 
     for shape, dim, dtype in calls:
         x = eighths(randint, *shape).to(dtype).requires_grad_()
@@ -314,6 +317,12 @@ def test_gradient_of_other_shapes_and_dtypes(impl, reference, randn, randint):
         assert_gradients_match(
             out, leaves, expected, true_leaves, cotangent, f"{what}: the gradient", tolerance=tolerance
         )
+    x = eighths(randint, 3, 5).requires_grad_()
+    wide = x.detach().double().requires_grad_()
+    nothing = torch.full((1, 5), -INF)  # whose own gradient is not asked for
+    out, expected = impl.softmax(torch.cat((nothing, x)), 1)[1:], reference.softmax(wide, 1)
+    what = "three slices below one of -inf alone: their gradient"
+    assert_gradients_match(out, {"x": x}, expected, {"x": wide}, randn(3, 5), what)
 
 
 def test_the_same_without_gradients(impl, reference, randint):

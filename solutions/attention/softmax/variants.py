@@ -305,6 +305,17 @@ def almost_nothing_for_minus_infinity(x, dim=-1):
 
 
 @slip(replaces="softmax", caught_by="test_minus_infinity_gets_nothing")
+def ten_thousand_below_0_for_minus_infinity(x, dim=-1):
+    hidden = x == -INF
+    return softmax(x.masked_fill(hidden, -1e4), dim).masked_fill(hidden, 0.0)
+
+
+@slip(replaces="softmax", caught_by="test_minus_infinity_gets_nothing")
+def maximum_of_at_least_minus_ten_thousand(x, dim=-1):
+    return shared((x - x.detach().amax(dim=dim, keepdim=True).clamp(min=-1e4)).exp(), dim)
+
+
+@slip(replaces="softmax", caught_by="test_minus_infinity_gets_nothing")
 def one_minus_infinity_silences_the_slice(x, dim=-1):
     return softmax(x, dim) * ~(x == -INF).any(dim=dim, keepdim=True)
 
@@ -354,6 +365,17 @@ def no_gradient_in_three_dimensions(x, dim=-1):
 @slip(replaces="softmax", caught_by="test_gradient_of_other_shapes_and_dtypes")
 def no_gradient_in_one_dimension(x, dim=-1):
     return softmax(x.detach() if x.dim() == 1 else x, dim)
+
+
+@slip(replaces="softmax", caught_by="test_gradient_of_other_shapes_and_dtypes")
+def no_gradient_in_four_dimensions(x, dim=-1):
+    return softmax(x.detach() if x.dim() == 4 else x, dim)
+
+
+@slip(replaces="softmax", caught_by="test_gradient_of_other_shapes_and_dtypes")
+def no_gradient_beside_minus_infinity_alone(x, dim=-1):
+    empty = (x == -INF).all(dim=dim, keepdim=True)
+    return softmax(torch.where(empty.any(), x.detach(), x), dim)
 
 
 @slip(replaces="softmax", caught_by="test_a_slice_of_minus_infinity_alone")
