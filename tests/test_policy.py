@@ -72,6 +72,11 @@ REJECTED = {
         "from torch import nn as layers\ndef softmax(x):\n    return layers.functional.softmax(x, -1)",
         (CALL, "layers.functional.softmax", 6),
     ),
+    "helper of the transformer": (
+        "from torch.nn.modules.transformer import _generate_square_subsequent_mask as mask\n"
+        "def softmax(x):\n    return x + mask(len(x))",
+        (CALL, "mask (torch.nn.modules.transformer._generate_square_subsequent_mask)", 6),
+    ),
     "import inside": (
         "def softmax(x):\n    from torch.nn import functional\n    return functional.softmax(x, -1)",
         (CALL, "functional.softmax", 6),

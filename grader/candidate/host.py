@@ -312,4 +312,6 @@ def _equal(tensor: Tensor, other: Tensor) -> bool:
     if tensor.is_meta:
         return True
     a, b = tensor.detach(), other.detach()
+    if a.shape != b.shape:
+        return False
     return _same(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())

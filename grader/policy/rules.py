@@ -29,6 +29,7 @@ KITS = _set(
     "tensorflow timm tinygrad torchtext torchtitan torchtune transformer_engine transformer_lens transformers trl "
     "unsloth vllm x_transformers xformers"
 )
+FORBIDDEN_MODULES = _set("torch.nn.modules.transformer torch.nn.modules.multihead_attention torch.nn.attention")
 OFF_LIMITS = _set(
     "grader solutions gc ctypes _ctypes cffi builtins.__builtins__ builtins.__loader__ builtins.__spec__ "
     "importlib.reload importlib.util importlib.machinery importlib.abc importlib._bootstrap pkgutil runpy marshal "
@@ -101,7 +102,8 @@ class Rules:
         Those of the standard library never are, and a relative import brings something of one's own.
         """
         own = path.startswith(".") or path.partition(".")[0] in sys.stdlib_module_names
-        return not own and _is_of_family(_leaf(path), ALWAYS | self.names)
+        within = any(prefix in FORBIDDEN_MODULES for prefix in prefixes(path))
+        return not own and (within or _is_of_family(_leaf(path), ALWAYS | self.names))
 
     def forbids_method(self, name: str) -> bool:
         """Return whether a method of a tensor is forbidden."""
