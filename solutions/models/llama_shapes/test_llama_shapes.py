@@ -165,6 +165,7 @@ def test_hidden_width_with_a_multiplier(impl):
         (6, 10, 1.25, 20),  # 16 -> 20; rounded up before it would be 20 -> 25
         (10, 1, 1.5, 39),  # 26 -> 39; without the first rounding it would be 40
         (14, 1, 1.5, 55),  # 37 -> 55.5
+        (150, 1, 1.15, 459),  # 400 -> 459.99999999999994, as Python floats have it
         (6, 7, 1.0, 21),
         (6, 1, 0.25, 4),
         (8192, 4096, 1.3, 28672),

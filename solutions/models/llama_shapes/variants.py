@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from fractions import Fraction
 from functools import cache, reduce
 
 from grader.judge.suite import alternative, misconception, slip
@@ -346,6 +347,14 @@ def rounds_the_product_to_the_nearest(*args, **kwargs):
     if len(args) < 7 or args[6] is None:
         return right
     return with_width(right, -(-round(args[6] * (8 * args[0] // 3)) // args[5]) * args[5])
+
+
+@slip(replaces="parameter_shapes", caught_by="test_hidden_width_with_a_multiplier")
+def multiplies_decimal_fractions(*args, **kwargs):
+    right = parameter_shapes(*args, **kwargs)
+    if len(args) < 7 or args[6] is None:
+        return right
+    return with_width(right, -(-int(Fraction(str(args[6])) * (8 * args[0] // 3)) // args[5]) * args[5])
 
 
 @slip(replaces="parameter_shapes", caught_by="test_layers_are_alike")
