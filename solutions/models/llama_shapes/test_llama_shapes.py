@@ -131,6 +131,7 @@ def test_shapes_of_attention(impl):
         (12, 6, 1, 2),
         (20, 4, 2, 10),
         (15, 3, 1, 5),  # an odd head width is fine
+        (6, 1, None, 6),
     ):
         shapes = shapes_of(impl, dim, 2, n_heads, 10, n_kv_heads)
 

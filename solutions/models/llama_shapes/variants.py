@@ -330,6 +330,13 @@ def gains_as_rows(*args, **kwargs):
     return {n: (1, *s) if len(s) == 1 else s for n, s in parameter_shapes(*args, **kwargs).items()}
 
 
+@slip(replaces="parameter_shapes", caught_by="test_shapes_of_attention")
+def refuses_a_single_head(dim, n_layers, n_heads, *args, **kwargs):
+    if n_heads == 1:
+        raise ValueError("n_heads must be above 1")
+    return parameter_shapes(dim, n_layers, n_heads, *args, **kwargs)
+
+
 @slip(replaces="parameter_shapes", caught_by="test_shapes_of_feed_forward")
 def widths_as_floats(*args, **kwargs):
     return {n: tuple(map(float, s)) if "ffn" in n else s for n, s in parameter_shapes(*args, **kwargs).items()}
