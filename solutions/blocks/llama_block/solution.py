@@ -36,12 +36,12 @@ Rules:
   keys are exactly 0, those of the others sum to 1.
 - A query that may attend to nothing gets heads of exactly 0, so that attention adds 0 to it, and no NaN, in the
   gradients neither.
-- Scores of 10 000 and -10 000 give right weights.
+- Scores of 10 000 and -10 000 give right weights, and gates w1 n of 200 and -200 a right silu.
 - The result has the dtype and the device of x: float32, or bfloat16 with bfloat16 weights. freqs_cis is complex64 in
   both cases. Compute in the dtype of x or in a more precise one; the mean of the squares in float32 at least.
 - Training mode and eval mode do the same: there is no dropout.
-- Any batch size, any strides, and other sizes, rows and masks in each call. Inputs, freqs_cis and the mask included,
-  are not modified. The parameters may change between two calls.
+- Any batch size, any strides, thousands of tokens, and other sizes, rows and masks in each call. Inputs, freqs_cis
+  and the mask included, are not modified. The parameters may change between two calls.
 - No loop over tokens or over the batch. A loop over heads is fine.
 - The gradient of the output reaches x and all nine weights.
 - Not allowed: F.scaled_dot_product_attention, nn.MultiheadAttention, F.multi_head_attention_forward, nn.Transformer*,

@@ -68,7 +68,7 @@ def with_weights(impl, D, H, G, F=1, eps=TINY, **weights):
     The others let attention hand on the first features of what it gets and the feed-forward add nothing. The first
     norm's gain is such that a token e_i, 1 in feature i alone, comes out of it as e_i.
     """
-    module = impl.LlamaBlock(D, H, G, F, norm_eps=eps)
+    module = impl.LlamaBlock(D, H, G, F, eps)
     state = {}
     for name, shape in shapes_of(D, H, G, F).items():
         short = name.removesuffix(".weight").split(".")[-1]
@@ -140,7 +140,7 @@ def some_mask(randint, *shape):
 def test_shapes(impl, randn):
     """the output is (B, T, D), for any number of key/value heads and any hidden width"""
     for G, F in (4, 24), (2, 5), (1, 1):
-        module = impl.LlamaBlock(16, 4, G, F)
+        module = impl.LlamaBlock(dim=16, n_heads=4, n_kv_heads=G, hidden_dim=F)
         with torch.no_grad():  # the names come later, and zeros would be fine to start with
             for parameter in module.parameters():
                 parameter.uniform_(-0.5, 0.5)
@@ -233,6 +233,8 @@ def test_feed_forward_is_added_by_hand(impl):
         ([-7.0, 1.0], [1.0, 5.0], -1.4, 1.0),
         ([7.0, -1.0], [1.0, 5.0], 1.4, -1.0),
         ([5.0, 5.0], [-3.0, 2.0], -3.0, 2.0),
+        ([5.0, 5.0], [200.0, 0.5], 200.0, 0.5),
+        ([5.0, 5.0], [-200.0, 0.5], -200.0, 0.5),  # silu(-200) is 0, but for 85 zeros
     ):
         weights = {"w1": [[1.0, 0.0]], "w3": [[0.0, 1.0]], "w2": [[1.0], [2.0]]}
         gains = {"attention_norm": [3.0, -2.0], "ffn_norm": gain}
@@ -595,7 +597,9 @@ def test_bfloat16(twins, randn, randint):
     mine.bfloat16()
     ref.bfloat16().double()  # the same weights, rounded
 
-    for mask in None, some_mask(randint, 3, 1, 5, 5):
+    few = some_mask(randint, 3, 1, 5, 5)
+    few[1], few[2, :, 3:] = False, False  # these tokens may attend to nothing
+    for mask in None, few:
         for rows in random_turns(randn, 5, 4), turns(range(300, 305), 4):
             x = 3 * randn(3, 5, 16)  # large beside what is added, of which bfloat16 keeps few digits
             assert_same(mine, ref, x, rows, mask, "bfloat16: the output", dtype=torch.bfloat16)
@@ -608,13 +612,13 @@ def test_bfloat16(twins, randn, randint):
     assert_gradients_match(output, leaves, right, wide_leaves, cotangent, "bfloat16: the gradient", tolerance=loose)
 
 
-def assert_same_gradients(mine, ref, randn, what, mask=None, T=5):
+def assert_same_gradients(mine, ref, randn, what, mask=None, B=2, T=5):
     """Compare the gradients of a fresh x and of all weights with the reference's."""
-    x, rows = randn(2, T, 16).requires_grad_(), random_turns(randn, T, 4)
+    x, rows = randn(B, T, 16).requires_grad_(), random_turns(randn, T, 4)
     wide = x.detach().double().requires_grad_()
     leaves, wide_leaves = ({"x": leaf} | dict(m.named_parameters()) for leaf, m in ((x, mine), (wide, ref)))
-    output, right = run(mine, x, rows, mask), ref(wide, rows, mask)
-    assert_gradients_match(output, leaves, right, wide_leaves, randn(2, T, 16), what)
+    output, right = assert_tensor(mine(x, rows, mask), "the output"), ref(wide, rows, mask)
+    assert_gradients_match(output, leaves, right, wide_leaves, randn(B, T, 16), what)
 
 
 @pytest.mark.points(2)
@@ -622,9 +626,10 @@ def test_gradients(twins, randn):
     """the gradients of x and of all nine weights, in a second backward pass too"""
     for G in 2, 4, 1:
         mine, ref = twins("LlamaBlock", 16, 4, G, 7)
+        mine.train(G == 4)
         for what in "the gradient", "the gradient in a second backward pass":
-            assert_same_gradients(mine, ref, randn, f"G = {G}: {what}")
-        assert_same_gradients(mine, ref, randn, f"G = {G}, one token: the gradient", T=1)
+            assert_same_gradients(mine, ref, randn, f"G = {G}, {'training' if G == 4 else 'eval'} mode: {what}")
+        assert_same_gradients(mine, ref, randn, f"G = {G}, one token: the gradient", B=1, T=1)
 
 
 def test_gradients_under_a_mask(twins, randn, randint):
@@ -637,6 +642,15 @@ def test_gradients_under_a_mask(twins, randn, randint):
 
 
 # --- good manners -----------------------------------------------------------------------------------------
+
+
+def test_long_sequences(twins, randn):
+    """thousands of tokens: the causal mask has no last row"""
+    mine, ref = twins("LlamaBlock", 2, 1, 1, 1)
+    T = 2100
+
+    with torch.no_grad():
+        assert_same(mine, ref, randn(1, T, 2), random_turns(randn, T, 2), what=f"{T} tokens, no mask: the output")
 
 
 @pytest.mark.points(2)

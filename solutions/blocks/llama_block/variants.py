@@ -733,6 +733,18 @@ class ReturnsTheWeightsToo(Steps):
         return super().forward(x, freqs_cis, mask), mask
 
 
+@slip(replaces="LlamaBlock", caught_by="test_shapes")
+class OtherNamesOfSizes(Steps):
+    def __init__(self, dim, heads, kv_heads, hidden, norm_eps=1e-5):
+        super().__init__(dim, heads, kv_heads, hidden, norm_eps)
+
+
+@slip(replaces="LlamaBlock", caught_by="test_attention_is_added_by_hand")
+class EpsByKeywordOnly(Steps):
+    def __init__(self, dim, n_heads, n_kv_heads, hidden_dim, *, norm_eps=1e-5):
+        super().__init__(dim, n_heads, n_kv_heads, hidden_dim, norm_eps)
+
+
 @slip(replaces="LlamaBlock", caught_by="test_parameter_names")
 class FlatNames(Steps):
     def __init__(self, dim, n_heads, n_kv_heads, hidden_dim, norm_eps=1e-5):
@@ -756,6 +768,12 @@ class FreezesTheGains(Steps):
         for name in "attention_norm", "ffn_norm":
             setattr(self, name, nn.Module())
             getattr(self, name).register_buffer("weight", torch.ones(dim))
+
+
+@slip(replaces="LlamaBlock", caught_by="test_feed_forward_is_added_by_hand")
+class LargeGatesOverflow(Steps):
+    def gate(self, a, b):
+        return a * a.exp() / (1 + a.exp()) * b
 
 
 @slip(replaces="LlamaBlock", caught_by="test_feed_forward_is_added_by_hand")
@@ -913,6 +931,33 @@ class DetachesHalfPrecision(Steps):
         return super().norm(x.detach() if x.dtype == torch.bfloat16 else x, weight)
 
 
+@slip(replaces="LlamaBlock", caught_by="test_bfloat16")
+class NothingAllowedInHalfPrecision(Steps):
+    def weigh(self, scores, mask):
+        weights = super().weigh(scores, mask)
+        if scores.dtype != torch.bfloat16:
+            return weights
+        return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1)
+
+
+@slip(replaces="LlamaBlock", caught_by="test_gradients")
+class DetachesInTraining(Steps):
+    def feed(self, n):
+        return super().feed(n.detach() if self.training else n)
+
+
+@slip(replaces="LlamaBlock", caught_by="test_gradients")
+class DetachesASingleItem(Steps):
+    def combine(self, heads):
+        return super().combine(heads.detach() if len(heads) == 1 else heads)
+
+
+@slip(replaces="LlamaBlock", caught_by="test_gradients")
+class MaskByKeywordOnly(Steps):
+    def forward(self, x, freqs_cis, *, mask=None):
+        return super().forward(x, freqs_cis, mask)
+
+
 @slip(replaces="LlamaBlock", caught_by="test_gradients")
 class DetachesTheTurn(Steps):
     def multiply(self, heads, freqs_cis):
@@ -943,6 +988,22 @@ class DetachesUnderAMask(Steps):
     def attend(self, n, freqs_cis, mask):
         found = super().attend(n, freqs_cis, mask)
         return found if mask is None else found.detach()
+
+
+@slip(replaces="LlamaBlock", caught_by="test_long_sequences")
+class CutsItsMaskOutOfATable(Steps):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.register_buffer("table", torch.ones(2048, 2048, dtype=torch.bool).tril(), persistent=False)
+
+    def causal(self, n):
+        return self.table[: n.shape[1], : n.shape[1]]
+
+
+@slip(replaces="LlamaBlock", caught_by="test_long_sequences")
+class SeesAThousandTokens(Steps):
+    def causal(self, n):
+        return super().causal(n).triu(-999)
 
 
 @slip(replaces="LlamaBlock", caught_by="test_repeated_calls")

@@ -42,6 +42,7 @@ Rules:
   to where the sequences were read: what was kept from there on is replaced.
 - Later calls may have fewer sequences than earlier ones: these are the first rows of the cache.
 - A call projects only its own tokens, and no token of earlier calls again.
+- Gates w1 n of 200 and -200 give a right silu, silu(z) = z * sigmoid(z).
 - Gradients flow through everything of the current call, its keys and values included. What was kept from earlier calls
   has no gradient. Several calls may be made before one backward pass through all their logits.
 - The logits are float32, in a bfloat16 and a float64 model as well. Inside, compute in the dtype of the parameters or

@@ -62,7 +62,7 @@ def with_weights(impl, D, L, H, G, V, F=1, weights=(), **options):
 
 def run(module, tokens, start_pos=0):
     """Call the learner's model and check that a tensor comes back."""
-    logits = module(tokens, start_pos) if start_pos else module(tokens)
+    logits = module(tokens, start_pos=start_pos) if start_pos else module(tokens)
     return assert_tensor(logits, "the logits")
 
 
@@ -214,7 +214,7 @@ def test_layers_come_one_after_the_other(impl):
 @pytest.mark.points(2)
 def test_feed_forward_by_hand(impl):
     """attention and feed-forward of one layer, one token, worked out on paper"""
-    for gain in [2.0, 3.0], [-1.0, 4.0]:
+    for gain in [2.0, 3.0], [-1.0, 4.0], [200.0, 0.01], [-200.0, 0.01]:
         weights = {
             "tok_embeddings": [[1.0, 7.0]],
             "wv": [[30.0, 0.0], [0.0, 0.0]],  # adds (6, 0)
@@ -538,9 +538,11 @@ def test_gradients(twins, randn, randint):
     """the gradients of all weights, in a second backward pass too: keys and values of this call count"""
     for L, G, T in (1, 1, 5), (2, 2, 5), (2, 4, 1), (2, 1, 6):
         mine, ref = twins("Llama", 16, L, 4, G, 7, 10, max_batch=2, max_len=9)
+        mine.train(G == 2)
         for what in "the gradient", "the gradient in a second backward pass":
             call = randint(0, 7, (2, T)), 0
-            assert_same_gradients(mine, ref, [call], randn, f"{L} layers, 4 heads, G = {G}, T = {T}: {what}")
+            text = f"{L} layers, 4 heads, G = {G}, T = {T}, {'training' if G == 2 else 'eval'} mode: {what}"
+            assert_same_gradients(mine, ref, [call], randn, text)
 
 
 @pytest.mark.points(2)
@@ -583,8 +585,8 @@ def test_matches_the_reference(twins, randint, rng):
                rng.randint(1, 9), rng.randint(2, 12)) for _ in range(4)]  # fmt: skip
     for L, G, n_rep, K, B, F, V in sizes:
         H, start_pos = G * n_rep, 0
-        options = {"norm_eps": rng.choice((1e-5, 0.3)), "theta": rng.choice((10_000.0, 50.0))}
-        mine, ref = twins("Llama", H * K, L, H, G, V, F, max_batch=B + rng.randint(0, 1), max_len=8, **options)
+        options = B + rng.randint(0, 1), 8, rng.choice((1e-5, 0.3)), rng.choice((10_000.0, 50.0))
+        mine, ref = twins("Llama", H * K, L, H, G, V, F, *options)
         tokens = randint(0, V, (8, B)).T
         for T in rng.choice(([8], [1, 1, 6], [3, 4, 1], [5, 1, 2])):
             what = f"B = {B}, H = {H}, G = {G}, K = {K}, L = {L}, F = {F}, V = {V}, {T} tokens at start_pos {start_pos}"

@@ -131,6 +131,7 @@ def test_shapes_of_attention(impl):
         (12, 6, 1, 2),
         (20, 4, 2, 10),
         (15, 3, 1, 5),  # an odd head width is fine
+        (6, 1, None, 6),
     ):
         shapes = shapes_of(impl, dim, 2, n_heads, 10, n_kv_heads)
 
@@ -165,6 +166,7 @@ def test_hidden_width_with_a_multiplier(impl):
         (6, 10, 1.25, 20),  # 16 -> 20; rounded up before it would be 20 -> 25
         (10, 1, 1.5, 39),  # 26 -> 39; without the first rounding it would be 40
         (14, 1, 1.5, 55),  # 37 -> 55.5
+        (150, 1, 1.15, 459),  # 400 -> 459.99999999999994, as Python floats have it
         (6, 7, 1.0, 21),
         (6, 1, 0.25, 4),
         (8192, 4096, 1.3, 28672),

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from fractions import Fraction
 from functools import cache, reduce
 
 from grader.judge.suite import alternative, misconception, slip
@@ -329,6 +330,13 @@ def gains_as_rows(*args, **kwargs):
     return {n: (1, *s) if len(s) == 1 else s for n, s in parameter_shapes(*args, **kwargs).items()}
 
 
+@slip(replaces="parameter_shapes", caught_by="test_shapes_of_attention")
+def refuses_a_single_head(dim, n_layers, n_heads, *args, **kwargs):
+    if n_heads == 1:
+        raise ValueError("n_heads must be above 1")
+    return parameter_shapes(dim, n_layers, n_heads, *args, **kwargs)
+
+
 @slip(replaces="parameter_shapes", caught_by="test_shapes_of_feed_forward")
 def widths_as_floats(*args, **kwargs):
     return {n: tuple(map(float, s)) if "ffn" in n else s for n, s in parameter_shapes(*args, **kwargs).items()}
@@ -346,6 +354,14 @@ def rounds_the_product_to_the_nearest(*args, **kwargs):
     if len(args) < 7 or args[6] is None:
         return right
     return with_width(right, -(-round(args[6] * (8 * args[0] // 3)) // args[5]) * args[5])
+
+
+@slip(replaces="parameter_shapes", caught_by="test_hidden_width_with_a_multiplier")
+def multiplies_decimal_fractions(*args, **kwargs):
+    right = parameter_shapes(*args, **kwargs)
+    if len(args) < 7 or args[6] is None:
+        return right
+    return with_width(right, -(-int(Fraction(str(args[6])) * (8 * args[0] // 3)) // args[5]) * args[5])
 
 
 @slip(replaces="parameter_shapes", caught_by="test_layers_are_alike")

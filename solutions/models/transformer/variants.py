@@ -714,6 +714,18 @@ def loss_of_each_sequence(logits, targets, pad_id):
 
 
 @slip(replaces="Transformer", caught_by="test_shapes")
+class OtherNamesOfSizes(Steps):
+    def __init__(self, src, tgt, dim, heads, hidden, layers, pad_id=0, dropout=0.0):
+        super().__init__(src, tgt, dim, heads, hidden, layers, pad_id, dropout)
+
+
+@slip(replaces="Transformer", caught_by="test_dropout_in_the_decoder")
+class DropoutByKeywordOnly(Steps):
+    def __init__(self, src_vocab, tgt_vocab, d_model, n_heads, d_ff, n_layers, pad_id=0, *, dropout=0.0):
+        super().__init__(src_vocab, tgt_vocab, d_model, n_heads, d_ff, n_layers, pad_id, dropout)
+
+
+@slip(replaces="Transformer", caught_by="test_shapes")
 class TargetAsLongAsTheSource(Steps):
     def attend(self, block, kind, x, memory, mask):
         return super().attend(block, kind, x, memory, mask).view(x.shape[0], memory.shape[1], -1)
@@ -724,6 +736,14 @@ class LogitsOfTheSourceVocabulary(Transformer):
     def __init__(self, src_vocab, tgt_vocab, d_model, *args, **kwargs):
         super().__init__(src_vocab, tgt_vocab, d_model, *args, **kwargs)
         self.output = nn.Linear(d_model, src_vocab)
+
+
+@slip(replaces="Transformer", caught_by="test_parameter_names")
+class TiesEmbeddingsThatFit(Steps):
+    def __init__(self, src_vocab, tgt_vocab, *args, **kwargs):
+        super().__init__(src_vocab, tgt_vocab, *args, **kwargs)
+        if src_vocab == tgt_vocab:
+            self.tgt_embedding.weight = self.src_embedding.weight
 
 
 @slip(replaces="Transformer", caught_by="test_parameter_names")
@@ -937,6 +957,12 @@ class PaddingOfTheTargetIsFrozen(Transformer):
 
 
 @slip(replaces="Transformer", caught_by="test_gradients")
+class MemoryIsDetachedOnce(Steps):
+    def choose(self, memories, i):
+        return memories[-1].detach() if i else memories[-1]
+
+
+@slip(replaces="Transformer", caught_by="test_gradients")
 class MemoryIsDetached(Steps):
     def choose(self, memories, i):
         return memories[-1].detach()
@@ -981,6 +1007,13 @@ class NoDropoutAfterTheEncodersRelu(Steps):
 class OneDrawForTheBatch(Steps):
     def drop(self, x):
         return x * F.dropout(torch.ones_like(x[:1]), self.dropout, self.training)
+
+
+@slip(replaces="Transformer", caught_by="test_dropout_in_the_decoder")
+class DropsHiddenFeaturesOfAllTokens(Steps):
+    def feed_forward(self, block, x):
+        hidden = block["w1"](x).relu()
+        return block["w2"](hidden * self.drop(torch.ones_like(hidden[:, :1])))
 
 
 @slip(replaces="Transformer", caught_by="test_dropout_in_the_decoder")
@@ -1108,6 +1141,19 @@ class LoopsOverPositions(Steps):
 class LoopsOverTheBatch(Steps):
     def score(self, q, k):
         return torch.stack([super(LoopsOverTheBatch, self).score(a, b) for a, b in zip(q, k, strict=True)])
+
+
+_PADDING = {}
+
+
+@slip(replaces="Transformer", caught_by="test_decoder_does_not_see_padding")
+class PaddingOfTheLastModel(Steps):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        _PADDING["id"] = self.pad_id
+
+    def source_mask(self, src):
+        return (src != _PADDING["id"])[:, None, None]
 
 
 @slip(replaces="Transformer", caught_by="test_follows_the_device")
