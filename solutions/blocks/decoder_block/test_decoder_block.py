@@ -110,7 +110,7 @@ def causal(T):
 @pytest.mark.visible
 def test_shapes(impl, randn):
     """the output has the shape of x, whatever the length of the memory"""
-    module = impl.DecoderBlock(12, 2, 20)
+    module = impl.DecoderBlock(d_model=12, n_heads=2, d_ff=20)
     with torch.no_grad():  # the names come later, and zeros would be fine to start with
         for parameter in module.parameters():
             parameter.uniform_(-0.5, 0.5)
@@ -582,6 +582,22 @@ def test_gradients_under_masks(twins, randn, randint):
             assert_same_gradients(mine, ref, dtype, randn, "the gradient under a memory_mask", (None, masks[1]))
 
 
+def test_gradients_in_training(twins, randn):
+    """with dropout, in training, the gradient reaches x, the memory and every parameter"""
+    mine, ref = twins("DecoderBlock", 8, 2, 6, 0.5)
+    away_from_kinks(mine.train(), ref)
+    inputs = {"x": randn(16, 4, 8).requires_grad_(), "memory": randn(16, 5, 8).requires_grad_()}
+    leaves = inputs | {name: leaf for name, leaf in mine.named_parameters() if "wk.bias" not in name}  # softmax: 0
+    out = assert_shape(run(mine, **inputs), (16, 4, 8), "the output", dtype=torch.float32)
+
+    assert out.requires_grad, "dropout = 0.5, training mode: no gradient flows at all."
+    found = torch.autograd.grad((out * randn(16, 4, 8)).sum(), list(leaves.values()), allow_unused=True)
+    for name, gradient in zip(leaves, found, strict=True):
+        if gradient is None or not gradient.any():
+            what = f"dropout = 0.5, training mode: no gradient reaches {name}"
+            raise CheckFailure(f"{what}. Is something detached where numbers are dropped?")
+
+
 # --- dropout ----------------------------------------------------------------------------------------------
 
 GROUPS, COPIES = 6, 8
@@ -590,6 +606,8 @@ ANCHORS = [D_DROP // 2 - 1, D_DROP - 1]
 GROUPED = [i for i in range(D_DROP) if i not in ANCHORS]
 FIRST_OF_HEAD = [head * D_DROP // 2 + s for head in (0, 1) for s in (0, 1, 2)]
 FIRST_OF_GROUP = [head * D_DROP // 2 + s * COPIES for head in (0, 1) for s in (0, 1, 2)]
+F32, F64, BF16 = torch.float32, torch.float64, torch.bfloat16
+DRAWS = ((F32, 1, 1, True), (F32, 2, 5, False), (F64, 2, 5, True), (BF16, 2, 5, True), (BF16, 1, 1, False))
 EVERYONE, NOT_THE_LAST = torch.ones(3, 3, dtype=torch.bool), torch.tensor([[True, True, False]])
 
 
@@ -624,9 +642,10 @@ def returned_in_training(impl, sub_layer, p, mask=None, B=160):
         changes = {f"{sub_layer}_{name}.weight": weight.float() for name, weight in weights.items()}
     module = silent(impl, D_DROP, 2, GROUPS, changes, dropout=p)
     module.train()
-    out = run(module, x.expand(B, T, D_DROP), memory.expand(B, 3, D_DROP), *masks)
-    assert_shape(out, (B, T, D_DROP), "the output in training mode", dtype=torch.float32)
-    out = out.detach().double()
+    calls = [run(module, x.expand(B // 2, T, D_DROP), memory.expand(B // 2, 3, D_DROP), *masks) for _ in range(2)]
+    for out in calls:
+        assert_shape(out, (B // 2, T, D_DROP), "the output in training mode", dtype=torch.float32)
+    out = torch.stack(calls, dim=1).flatten(0, 1).detach().double()  # in turn, so that a draw used again shows
     left, right = out[..., ANCHORS[:1]], out[..., ANCHORS[1:]]
     was = sum_of[..., ANCHORS]
     undone = was[..., :1] + (out - left) / (right - left) * (was[..., 1:] - was[..., :1])
@@ -662,7 +681,8 @@ def test_dropout_on_the_attention_weights(impl, randn):
             allowed = causal(3) if kind == "self" and mask is None else EVERYONE if mask is None else mask
             allowed = allowed.expand(3, 3).unsqueeze(1).expand_as(dropped)
 
-            what, names = f"dropout = {p}, weights of the {kind}-attention", ("batch items", "queries", "heads", "keys")
+            what = f"dropout = {p}, weights of the {kind}-attention"
+            names = "batch items, of two calls in turn,", "queries", "heads", "keys"
             assert_drawn_alone(dropped, allowed, p, what, names)
             assert dropped[~allowed].all(), f"dropout = {p}, training mode, {kind}: a masked token is attended to."
     assert_answers(impl, randn)
@@ -674,7 +694,7 @@ def test_dropout_after_the_relu(impl, randn):
         added = returned_in_training(impl, "feed-forward", p)
         dropped = (added.abs() < 1e-3).all(dim=-1).flatten(2)  # (B, T, F)
 
-        names = "batch items", "tokens", "hidden units"
+        names = "batch items, of two calls in turn,", "tokens", "hidden units"
         assert_drawn_alone(dropped, torch.ones_like(dropped), p, f"dropout = {p}, hidden units", names)
     assert_answers(impl, randn)
 
@@ -689,7 +709,7 @@ def test_dropout_on_what_the_sub_layers_return(impl, randn):
             alive = (~zero).any(dim=-1, keepdim=True).expand_as(zero)
 
             name = "feed-forward" if sub_layer == "feed-forward" else f"{sub_layer}-attention"
-            names = "batch items", "tokens", "heads", "groups", "features"
+            names = "batch items, of two calls in turn,", "tokens", "heads", "groups", "features"
             assert_drawn_alone(zero, alive, p, f"dropout = {p}, what the {name} returns", names)
         changes = {
             f"{name}.bias": torch.full((40,), size) for name, size in zip(OUT.values(), (1.0, 3.0, 9.0), strict=True)
@@ -735,6 +755,14 @@ def test_dropout_rests_in_eval(impl, twins, randn):
     first = run(never, x, memory).detach()
     never.train()
     assert_close(run(never, x, memory), first, "no dropout: training mode and eval mode")
+    mine, _ = twins("DecoderBlock", d_model=64, n_heads=2, d_ff=6, dropout=0.5)
+    for dtype, B, T, grad in DRAWS:
+        mine.to(dtype).train()
+        y, memory = randn(B, T, 64, dtype=dtype), randn(B, T, 64, dtype=dtype)
+        what = f"B = {B}, T = S = {T}, training mode with dropout = 0.5"
+        with torch.set_grad_enabled(grad):
+            outs = [assert_shape(run(mine, y, memory), y.shape, f"{what}: the output", dtype=dtype) for _ in range(2)]
+        assert_differs(*outs, f"{what}: two calls" + ("" if grad else " under no_grad"))
     assert_answers(impl, randn)
 
 

@@ -950,6 +950,49 @@ class ScalesByP(Steps):
         return super().drop(x) * (1 - self.dropout) / self.dropout if self.training and self.dropout else x
 
 
+@slip(replaces="DecoderBlock", caught_by="test_shapes")
+class RenamesAnArgument(Steps):
+    def __init__(self, d_model, heads, d_ff, dropout=0.0):
+        super().__init__(d_model, heads, d_ff, dropout)
+
+
+@slip(replaces="DecoderBlock", caught_by="test_dropout_on_the_attention_weights")
+class DrawsTheWeightsOnce(Steps):
+    def drop_weights(self, weights):
+        if getattr(self, "draw", weights).shape != weights.shape or not hasattr(self, "draw"):
+            self.draw = self.drop(torch.ones_like(weights))
+        return weights * self.draw.detach() if self.training else weights
+
+
+@slip(replaces="DecoderBlock", caught_by="test_dropout_after_the_relu")
+class SeedsTheDrawOfTheHiddenUnits(Steps):
+    def drop_hidden(self, hidden):
+        if not self.training:
+            return hidden
+        draw = torch.rand(hidden.shape, generator=torch.Generator().manual_seed(0)).to(hidden)
+        return hidden * (draw >= self.dropout) / (1 - self.dropout)
+
+
+@slip(replaces="DecoderBlock", caught_by="test_gradients_in_training")
+class CutsTheWeightsWhereItDrops(Steps):
+    def drop_weights(self, weights):
+        return self.drop(weights.detach()) if self.training and self.dropout else weights
+
+
+@slip(replaces="DecoderBlock", caught_by="test_dropout_rests_in_eval")
+class DropsByAFloatMask(Steps):
+    def drop(self, x):
+        if not self.training or not self.dropout:
+            return x
+        return x * (torch.rand(x.shape, device=x.device) >= self.dropout).float() / (1 - self.dropout)
+
+
+@slip(replaces="DecoderBlock", caught_by="test_dropout_rests_in_eval")
+class DropsNothingUnderNoGrad(Steps):
+    def drop(self, x):
+        return super().drop(x) if torch.is_grad_enabled() else x
+
+
 @slip(replaces="DecoderBlock", caught_by="test_dropout_rests_in_eval")
 class ForgetsTheEvalMode(Steps):
     def drop(self, x):
@@ -1210,6 +1253,14 @@ class InModules(Steps):
 
     def drop(self, x):
         return self.dropping(x)
+
+
+@alternative(replaces="DecoderBlock")
+class StartsFromZeros(Steps):
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **settings)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
 
 
 @alternative(replaces="DecoderBlock")

@@ -106,7 +106,7 @@ def some_mask(randint, *shape):
 def test_shapes(impl, randn):
     """the output has the shape of the input"""
     for form, norm_first in FORMS.items():
-        module = impl.EncoderBlock(12, 2, 20, norm_first=norm_first)
+        module = impl.EncoderBlock(d_model=12, n_heads=2, d_ff=20, norm_first=norm_first)
         with torch.no_grad():  # the names come later, and zeros would be fine to start with
             for parameter in module.parameters():
                 parameter.uniform_(-0.5, 0.5)
@@ -256,7 +256,7 @@ def test_attention_by_hand(impl):
 def test_attention_alone(twins, randn):
     """attention between its residual and its norm, in a block whose feed-forward returns 0"""
     for form, norm_first in FORMS.items():
-        for D, H, T in (8, 2, 5), (8, 2, 1), (12, 3, 4), (9, 1, 6):
+        for D, H, T in (8, 2, 5), (8, 2, 1), (12, 3, 4), (9, 1, 6), (4, 2, 130):
             mine, ref = with_zeros(twins("EncoderBlock", D, H, 7, norm_first=norm_first), NO_FEED_FORWARD)
 
             assert_same(mine, ref, randn(2, T, D), what=f"{form}, D = {D}, H = {H}, T = {T}, w2 all 0: the output")
@@ -536,6 +536,35 @@ def test_gradients_under_a_mask(twins, randn, randint):
                 assert_same_gradients(mine, ref, dtype, randn, f"{form}: the gradient under a mask", mask)
 
 
+def test_gradients_in_training(impl, twins, randn):
+    """with dropout, in training, the gradient goes through what was kept and reaches every parameter"""
+    for form, norm_first in FORMS.items():
+        mine, ref = twins("EncoderBlock", 8, 2, 6, 0.5, norm_first)
+        away_from_kinks(mine.train(), ref)
+        x = randn(16, 4, 8).requires_grad_()
+        leaves = {"x": x} | {name: leaf for name, leaf in mine.named_parameters() if name != "wk.bias"}  # softmax: 0
+        out = assert_shape(run(mine, x), x.shape, "the output", dtype=torch.float32)
+        assert out.requires_grad, f"{form}, dropout = 0.5, training mode: no gradient flows at all."
+        found = torch.autograd.grad((out * randn(16, 4, 8)).sum(), list(leaves.values()), allow_unused=True)
+        for name, gradient in zip(leaves, found, strict=True):
+            if gradient is None or not gradient.any():
+                what = f"{form}, dropout = 0.5, training mode: no gradient reaches {name}"
+                raise CheckFailure(f"{what}. Is something detached where numbers are dropped?")
+    for first, last in ("wv", "wo"), ("w1", "w2"):  # a constant that is dropped, copied by an identity, dropped again
+        constant = 1.0 + randn(40).abs()
+        changes = {f"{first}.bias": constant, f"{last}.weight": torch.eye(40)}
+        module = silent(impl, 40, 4, 40, changes, dropout=0.25, norm_first=True).train()
+        x, cotangent = randn(16, 1, 40), randn(16, 1, 40)
+        out = assert_shape(run(module, x), x.shape, "the output", dtype=torch.float32)
+
+        leaf = constant.double().requires_grad_()
+        right = x + (out.detach() - x).double() / constant * leaf
+        what = f"pre-norm, dropout = 0.25, {first}.weight of zeros, {last}.weight the identity: the gradient"
+        name = f"{first}.bias"
+        leaves = {name: dict(module.named_parameters())[name]}
+        assert_gradients_match(out, leaves, right, {name: leaf}, cotangent, what, tolerance=1e-4)
+
+
 # --- dropout ----------------------------------------------------------------------------------------------
 
 GROUPS, COPIES = 6, 8
@@ -581,9 +610,10 @@ def returned_in_training(impl, sub_layer, p, norm_first, mask=None, B=160):
         changes = {"w1.weight": hidden, "w2.weight": picks}
     module = silent(impl, D_DROP, 2, GROUPS, changes, dropout=p, norm_first=norm_first)
     module.train()
-    out = run(module, x.expand(B, T, D_DROP), mask)
-    assert_shape(out, (B, T, D_DROP), "the output in training mode", dtype=torch.float32)
-    out = out.detach().double()
+    calls = [run(module, x.expand(B // 2, T, D_DROP), mask) for _ in range(2)]
+    for out in calls:
+        assert_shape(out, (B // 2, T, D_DROP), "the output in training mode", dtype=torch.float32)
+    out = torch.stack(calls, dim=1).flatten(0, 1).detach().double()  # in turn, so that a draw used again shows
     left, right = out[..., ANCHORS[:1]], out[..., ANCHORS[1:]]
     was = sum_of[..., ANCHORS].double()
     undone = was[..., :1] + (out - left) / (right - left) * (was[..., 1:] - was[..., :1])
@@ -593,6 +623,8 @@ def returned_in_training(impl, sub_layer, p, norm_first, mask=None, B=160):
     return added.view(B, T, 2, 3, COPIES)
 
 
+F32, F64, BF16 = torch.float32, torch.float64, torch.bfloat16
+DRAWS = ((F32, 1, 1, True), (F32, 2, 5, False), (F64, 2, 5, True), (BF16, 2, 5, True), (BF16, 1, 1, False))
 DROPOUT_CASES = [(form, p) for form in FORMS for p in (0.25, 0.4)]
 
 
@@ -621,7 +653,7 @@ def test_dropout_on_the_attention_weights(impl, randn):
             dropped = (added.abs() < 1e-3).all(dim=-1)  # (B, T, H, S)
             allowed = torch.ones_like(dropped) if mask is None else mask.expand_as(dropped)
 
-            names = "batch items", "queries", "heads", "keys"
+            names = "batch items, of two calls in turn,", "queries", "heads", "keys"
             assert_drawn_alone(dropped, allowed, p, f"{form}, dropout = {p}, attention weights", names)
             assert dropped[~allowed].all(), f"{form}, dropout = {p}, training mode: a masked token is attended to."
     assert_answers(impl, randn)
@@ -633,7 +665,7 @@ def test_dropout_after_the_relu(impl, randn):
         added = returned_in_training(impl, "feed-forward", p, FORMS[form])
         dropped = (added.abs() < 1e-3).all(dim=-1).flatten(2)  # (B, T, F)
 
-        names = "batch items", "tokens", "hidden units"
+        names = "batch items, of two calls in turn,", "tokens", "hidden units"
         assert_drawn_alone(dropped, torch.ones_like(dropped), p, f"{form}, dropout = {p}, hidden units", names)
     assert_answers(impl, randn)
 
@@ -648,7 +680,7 @@ def test_dropout_on_what_the_sub_layers_return(impl, randn):
             alive = (~zero).any(dim=-1, keepdim=True).expand_as(zero)
 
             what = f"{form}, dropout = {p}, what the {sub_layer} returns"
-            names = "batch items", "tokens", "heads", "groups", "features"
+            names = "batch items, of two calls in turn,", "tokens", "heads", "groups", "features"
             assert_drawn_alone(zero, alive, p, what, names)
         changes = {"wo.bias": torch.ones(40), "w2.bias": torch.full((40,), 3.0)}
         module = silent(impl, 40, 2, 3, changes, dropout=p, norm_first=FORMS[form]).train()
@@ -695,6 +727,13 @@ def test_dropout_rests_in_eval(impl, twins, randn):
         first = run(never, x).detach()
         never.train()
         assert_close(run(never, x), first, f"{form}, no dropout: training mode and eval mode")
+        mine, _ = twins("EncoderBlock", d_model=64, n_heads=2, d_ff=6, dropout=0.5, norm_first=norm_first)
+        for dtype, B, T, grad in DRAWS:
+            mine.to(dtype).train()
+            y, what = randn(B, T, 64, dtype=dtype), f"{form}, B = {B}, T = {T}, training mode with dropout = 0.5"
+            with torch.set_grad_enabled(grad):
+                outs = [assert_shape(run(mine, y), (B, T, 64), f"{what}: the output", dtype=dtype) for _ in range(2)]
+            assert_differs(*outs, f"{what}: two calls" + ("" if grad else " under no_grad"))
     assert_answers(impl, randn)
 
 
@@ -719,10 +758,12 @@ def test_repeated_calls(twins, randn, randint):
                     assert_same(*pairs[0], randn(2, 4, 8), mask, what, dtype=dtype)
         mine, ref = pairs[0]
         with torch.no_grad():
+            assert_same(mine, ref, randn(2, 4, 8), what=f"{form}, before all parameters are changed in place")
             theirs = dict(ref.named_parameters())
             for name, parameter in mine.named_parameters():
                 theirs[name].copy_(0.5 * randn(*parameter.shape))
                 parameter.copy_(theirs[name])
+            assert_same(mine, ref, randn(2, 4, 8), what=f"{form}, under no_grad, after all parameters were changed")
         assert_same(mine, ref, randn(2, 4, 8), what=f"{form}, after all parameters were changed in place")
 
 

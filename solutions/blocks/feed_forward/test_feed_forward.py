@@ -168,9 +168,19 @@ def test_gelu_matches_the_reference(impl, randn, rng):
                 assert_close(
                     call_gelu(impl, x, approximate), expected, what, dtype=dtype, tolerance=tolerance, hint=hint
                 )
+            x = torch.cat((randn(6, dtype=dtype), torch.tensor([1.0, -1.0, 2.0], dtype=dtype)))
+            expected = torch.tensor([gelu_on_paper(number, approximate) for number in x.tolist()], dtype=F64)
             with torch.no_grad():
                 out = call_gelu(impl, x, approximate)
+            what = f"{NAMES[approximate]} in {str(dtype).removeprefix('torch.')}"
             assert_close(out, expected, f"{what}, under no_grad", dtype=dtype, tolerance=tolerance, hint=hint)
+    x = torch.cat((2.0 * randn(20, dtype=F64), torch.tensor([0.5, 1.0, -1.5], dtype=F64)))
+    for approximate in False, True:  # a constant held in float32 moves neighbours alike, a rounding does not
+        low, high = (assert_shape(call_gelu(impl, y, approximate), x.shape, NAMES[approximate]) for y in (x, x + 1e-3))
+        paper = [gelu_on_paper(a + 1e-3, approximate) - gelu_on_paper(a, approximate) for a in x.tolist()]
+        what = f"{NAMES[approximate]} in float64, from a number to the number that is larger by 0.001: the growth"
+        hint = "What is rounded to float32 on the way?"
+        assert_close(high - low, torch.tensor(paper, dtype=F64), what, hint=hint)
 
 
 def test_gelu_of_bfloat16(impl, randn):
@@ -191,6 +201,7 @@ def test_gelu_gradients(impl, reference, randn):
         for approximate in False, True:
             for _ in range(2):
                 x = 2.0 * randn(3, 5, dtype=dtype)
+                x[1, 2] = 0.0  # where a root or a sign on the way has no slope, but gelu has one
                 x.requires_grad_()
                 true_x, cotangent = x.detach().double().requires_grad_(), randn(3, 5)
                 out, right = call_gelu(impl, x, approximate), reference.gelu(true_x, approximate)
@@ -271,10 +282,10 @@ def test_relu_stands_between_the_layers(impl, randn):
     for sign, what in (1.0, "ReLU(x) + ReLU(-x) = |x|"), (-1.0, "ReLU(x) - ReLU(-x) = x"):
         module = impl.FeedForward(4, 8).eval()
         w1, w2 = torch.cat((eye, -eye)), torch.cat((eye, sign * eye), dim=1)
-        for shift in 0.0, -5.0, 3.0:
+        for shift, size in (0.0, 8.0), (-5.0, 8.0), (3.0, 0.002):
             weights = {"w1.weight": w1, "w1.bias": torch.zeros(8), "w2.weight": w2}
             module.load_state_dict(weights | {"w2.bias": torch.full((4,), shift)})
-            x = 8.0 * randn(2, 3, 4)
+            x = size * randn(2, 3, 4)
             out = module(x)
 
             expected = x.abs() + shift if sign == 1.0 else x + shift
@@ -494,6 +505,7 @@ def test_dropout_in_eval_and_afresh(impl, twins, randn):
                     outs = [assert_shape(mine(y), (B, T, 8), f"{what}: the output", dtype=dtype) for _ in range(2)]
                 assert_differs(*outs, f"{what}: two calls" + ("" if grad else " under no_grad"))
     keyword = impl.FeedForward(d_model=8, d_ff=300, dropout=0.5).train()
+    keyword.load_state_dict(weights_of(8, 300, randn))  # zeros would be fine to start with
     first, second = (assert_shape(keyword(x), (3, 5, 8), "the output").detach() for _ in range(2))
     assert_differs(second, first, "two calls in training mode with dropout=0.5 given by its name")
     assert_answers(impl, randn)
@@ -533,9 +545,11 @@ def test_repeated_calls(impl, twins, randn):
             for B, T in (2, 3), (2, 3), (4, 1), (1, 6):
                 assert_same(mine, ref, randn(B, T, D, dtype=dtype), f"B = {B}, T = {T}, after other calls")
             with torch.no_grad():  # as an optimizer does it
+                assert_same(mine, ref, randn(2, 3, D, dtype=dtype), "under no_grad, before the weights are changed")
                 for name, parameter in mine.named_parameters():
                     parameter.mul_(0.5)
                     dict(ref.named_parameters())[name].mul_(0.5)
+                assert_same(mine, ref, randn(2, 3, D, dtype=dtype), "under no_grad, after the weights were changed")
             assert_same(mine, ref, randn(2, 3, D, dtype=dtype), "after the weights were changed in place")
     for approximate in False, True:
         for dtype in F32, F64, F32:

@@ -115,7 +115,7 @@ def test_rows_worked_out_by_hand(impl):
 @pytest.mark.visible
 def test_divides_by_the_mean_of_the_squares(impl, randn):
     """the squares are summed and divided by D, whatever D is"""
-    for D in 1, 2, 3, 9, 16:
+    for D in 1, 2, 3, 9, 16, 400:
         module = impl.RMSNorm(D, 1e-9)
         for sign in 1.0, -1.0:
             x = torch.zeros(1, D)
@@ -132,7 +132,7 @@ def test_eps_stands_under_the_root(impl):
     """eps is added to the mean of the squares, under the root, and is 1e-5 if not given"""
     row = torch.tensor([[1.0, -1.0, 1.0, 1.0]])  # mean of the squares 1
 
-    for size, eps in (1.0, 3.0), (2.0, 12.0), (0.01, 1e-4), (0.002, None), (0.004, None), (1.0, 1e-12):
+    for size, eps in (1.0, 3.0), (2.0, 12.0), (0.01, 1e-4), (0.002, None), (0.004, None), (1e-5, 1e-12):
         module = impl.RMSNorm(4) if eps is None else impl.RMSNorm(4, eps=eps)
         out = module(size * row)
 
@@ -296,6 +296,7 @@ def test_gradients_match(impl, reference, randn):
                 x[0, 0] = 0.0
             compare_gradients(mine, ref, x, randn(*shape, dtype=dtype), f"{short(dtype)}, x of shape {shape}")
     mine, ref = pair(impl, reference, randn, 6, eps=0.125)
+    compare_gradients(mine, ref, randn(3, 6).bfloat16(), randn(3, 6), "a float32 RMSNorm and a bfloat16 x")
     mine.bfloat16()
     ref.bfloat16().double()
     compare_gradients(mine, ref, randn(3, 6).bfloat16(), randn(3, 6).bfloat16(), "bfloat16")

@@ -76,7 +76,7 @@ def assert_same(mine, ref, x: Tensor, what: str, hint: str = "") -> None:
 @pytest.mark.visible
 def test_two_thirds_by_hand(impl):
     """two thirds of 4 * dim, rounded down, with multiple_of = 1"""
-    for dim, by_hand in (3, 8), (6, 16), (4, 10), (5, 13), (1, 2), (100, 266):
+    for dim, by_hand in (3, 8), (6, 16), (4, 10), (5, 13), (1, 2), (100, 266), (400_000, 1_066_666):
         assert_width(impl.swiglu_hidden_dim(dim, 1), by_hand, f"dim = {dim}, so two thirds of {4 * dim}, rounded down")
         what = f"dim = {dim} by name, multiple_of = 1 by name, no multiplier"
         assert_width(impl.swiglu_hidden_dim(dim=dim, multiple_of=1, ffn_dim_multiplier=None), by_hand, what)
@@ -129,6 +129,8 @@ def test_multiplier(impl):
         (6, 10, 1.25, 20),  # 16 -> 20; rounded up before it would be 20 -> 25
         (6, 1, 0.25, 4),
         (19, 1, 0.58, 28),  # 50 * 0.58 is 28.999999999999996 in floats
+        (6, 1, 2.0, 32),
+        (1, 4, 0.5, 4),  # 2 -> 1 -> 4
         (4, 1, 0.7, 7),  # 10 * 0.7 is 7.0 in floats
     ):
         what = f"dim = {dim}, multiple_of = {multiple_of}, multiplier {multiplier}, so {8 * dim // 3} * {multiplier}"
@@ -180,7 +182,7 @@ def test_width_errors(impl, rng):
 @pytest.mark.visible
 def test_network_shapes(impl, randn):
     """SwiGLU returns as many features per token as it was given"""
-    module = impl.SwiGLU(6, 10)
+    module = impl.SwiGLU(dim=6, hidden_dim=10)
     with torch.no_grad():  # the names come later, and zeros would be fine to start with
         for parameter in module.parameters():
             parameter.uniform_(-1.0, 1.0)
@@ -354,7 +356,9 @@ def test_gradients(twins, randn):
         mine.to(dtype)
         for B, T, training in (2, 4, False), (2, 4, True), (3, 1, False), (1, 2, True):
             mine.train(training)
-            x = randn(B, T, 5, dtype=dtype).requires_grad_()
+            x = randn(B, T, 5, dtype=dtype)
+            x[0, 0] = 0.0  # SiLU has a slope there
+            x.requires_grad_()
             true_x, cotangent = x.detach().double().requires_grad_(), randn(B, T, 5, dtype=dtype)
             out = assert_shape(mine(x), (B, T, 5), "the output", dtype=dtype)
 
@@ -378,9 +382,11 @@ def test_repeated_calls(twins, randn):
             for B, T in (2, 3), (2, 3), (4, 1), (1, 6):
                 assert_same(mine, ref, randn(B, T, D, dtype=dtype), f"B = {B}, T = {T}, after other calls")
             with torch.no_grad():  # as an optimizer does it
+                assert_same(mine, ref, randn(2, 3, D, dtype=dtype), "under no_grad, before the weights are changed")
                 for name, parameter in mine.named_parameters():
                     parameter.mul_(0.5)
                     dict(ref.named_parameters())[name].mul_(0.5)
+                assert_same(mine, ref, randn(2, 3, D, dtype=dtype), "under no_grad, after the weights were changed")
             assert_same(mine, ref, randn(2, 3, D, dtype=dtype), "after the weights were changed in place")
 
 
