@@ -8,6 +8,7 @@ claims to lie on the meta device, computes on the CPU inside, and the listening 
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -78,8 +79,14 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if wanted is not None:
         stays = torch.device(wanted).type == DEVICE.type
         kwargs = {**kwargs, "device": torch.device("cpu")}
-    result = func(*_inside(args, outer), **_inside(kwargs, outer))
-    return _outside(result, outer, stays)
+    with _no_inference_mode():
+        result = func(*_inside(args, outer), **_inside(kwargs, outer))
+        return _outside(result, outer, stays)
+
+
+def _no_inference_mode() -> AbstractContextManager[None]:
+    """Leave inference mode if it is on: torch cannot make a view of a wrapper in it."""
+    return torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
 
 
 def _inside(value: Any, outer: dict[int, Tensor]) -> Any:

@@ -23,6 +23,7 @@ from grader.judge.suite import (
 )
 
 PRECISE = (torch.float32, torch.float64)
+MIXES = {"mm", "bmm", "baddbmm", "addmm", "exp", "exp2", "_softmax", "_log_softmax", "logsumexp"}  # keys, or scores
 
 
 def plain(q, k, v, causal=False):
@@ -160,6 +161,14 @@ def test_huge_scores(impl):
                 tolerance = 0.02 if dtype == torch.float32 else None  # it knows a logarithm of about 20 000 to 0.001
                 what = f"{what}, block_size {block_size}: the output"
                 assert_close(out, by_hand, what, tolerance=tolerance, hint=hint)
+        for score in -2e4, 2e4:
+            for block_size in 4, 2:
+                out = impl.flash_attention(torch.ones_like(v), torch.full_like(v, score), v, block_size, True)
+
+                by_hand = lined(1.0, 1.5, 3.0, 3.25, dtype=dtype)
+                tolerance = 0.02 if dtype == torch.float32 else None
+                what = f"causal, values (1, 2, 6, 4), all scores {score:g}, block_size {block_size}: the output"
+                assert_close(out, by_hand, what, tolerance=tolerance, hint="What is lower than any score?")
 
 
 # --- what an online softmax must keep ----------------------------------------------------------------------
@@ -380,7 +389,7 @@ def test_the_same_without_gradients(impl, randn):
 
 @pytest.mark.points(3)
 def test_never_holds_all_scores(impl, randn):
-    """no operation returns a tensor with as many elements as there are scores, masks included"""
+    """no operation returns as many elements as there are scores, masks included, or looks at all keys together"""
     f32, f64, bf16 = torch.float32, torch.float64, torch.bfloat16
     needs, without, off = "inputs that require a gradient", "inputs that require none", "inputs under torch.no_grad()"
     for T, S, block_size, causal, dtype, kind in (
@@ -408,6 +417,12 @@ def test_never_holds_all_scores(impl, randn):
             raise CheckFailure(
                 f"{sizes}: `{name}` returned a tensor of shape {shape}, as large as all T * S = {T * S} scores. "
                 "Which part of the keys, or of the mask, does one block need?"
+            )
+        whole = [op.name for op in trace.ops if op.name in MIXES and any(S in shape for shape in op.inputs)]
+        if T != S and whole:
+            raise CheckFailure(
+                f"{sizes}: `{whole[0]}` looked at all {S} keys together, but at most {block_size} should be. "
+                "What does a query remember from one block of keys to the next?"
             )
 
 

@@ -371,6 +371,31 @@ def blocks_of_at_least_a_hundred(q, k, v, block_size, causal=False):
     return in_blocks(q, k, v, max(block_size, 100), causal)
 
 
+def by_queries(q, k, v, size, causal):
+    """Attend with some queries at a time, each of which sees all keys at once."""
+    T, S, wide = q.shape[-2], k.shape[-2], precise(q)
+    outputs = []
+    for top in range(0, T, size):
+        scores = score(q[:, :, top : top + size].to(wide), k.to(wide))
+        if causal:
+            rows = torch.arange(top, top + scores.shape[-2], device=q.device)[:, None]
+            scores = scores.masked_fill(torch.arange(S, device=q.device) > rows + S - T, -math.inf)
+        outputs.append(scores.softmax(dim=-1) @ v.to(wide))
+    return torch.cat(outputs, dim=-2).to(q.dtype)
+
+
+@slip(replaces="flash_attention", caught_by="test_never_holds_all_scores")
+def blocks_of_queries_alone(q, k, v, block_size, causal=False):
+    checked(block_size)
+    return by_queries(q, k, v, block_size, causal)
+
+
+@slip(replaces="flash_attention", caught_by="test_never_holds_all_scores")
+def query_by_query(q, k, v, block_size, causal=False):
+    checked(block_size)
+    return by_queries(q, k, v, 1, causal)
+
+
 @slip(replaces="flash_attention", caught_by="test_bfloat16_is_accumulated_in_float32")
 def only_the_output_in_bfloat16(q, k, v, block_size, causal=False):
     def bent(highest, total, mixed, scores, values):
@@ -428,6 +453,22 @@ def maximum_starts_at_zero(q, k, v, block_size, causal=False):
         return merge(highest.clamp(min=0.0), total, mixed, scores, values)
 
     return in_blocks(q, k, v, block_size, causal, merge=bent)
+
+
+@slip(replaces="flash_attention", caught_by="test_huge_scores")
+def maximum_starts_at_minus_ten_thousand_where_causal(q, k, v, block_size, causal=False):
+    def bent(highest, total, mixed, scores, values):
+        return merge(highest.clamp(min=-1e4) if causal else highest, total, mixed, scores, values)
+
+    return in_blocks(q, k, v, block_size, causal, merge=bent)
+
+
+@slip(replaces="flash_attention", caught_by="test_huge_scores")
+def hides_with_minus_ten_thousand(q, k, v, block_size, causal=False):
+    def high(scores, start, T, S):
+        return torch.where(hide(torch.zeros_like(scores), start, T, S) < 0, -1e4, scores)
+
+    return in_blocks(q, k, v, block_size, causal, hide=high)
 
 
 @slip(replaces="flash_attention", caught_by="test_huge_scores")
@@ -725,3 +766,33 @@ def with_a_column_of_ones(q, k, v, block_size, causal=False):
         mixed = mixed * torch.exp(highest - higher) + torch.exp(scores - higher) @ values
         highest = higher
     return (mixed[..., :-1] / mixed[..., -1:]).to(q.dtype)
+
+
+@alternative(replaces="flash_attention")
+def weights_in_the_dtype_of_v(q, k, v, block_size, causal=False):
+    """As the kernels do it: each block's exponentials are rounded before they meet the values, the sums are not."""
+
+    def rounded(highest, total, mixed, scores, values):
+        higher = torch.maximum(highest, scores.amax(dim=-1, keepdim=True))
+        powers, shrink = (scores - higher).exp(), (highest - higher).exp()
+        block = (powers.to(v.dtype) @ values.to(v.dtype)).to(mixed.dtype)
+        return higher, total * shrink + powers.sum(dim=-1, keepdim=True), mixed * shrink + block
+
+    return in_blocks(q, k, v, block_size, causal, merge=rounded)
+
+
+@alternative(replaces="flash_attention")
+def in_two_passes(q, k, v, block_size, causal=False):
+    """First the logsumexp of every query, then the weights, block by block."""
+    checked(block_size)
+    T, S, wide = q.shape[2], k.shape[2], precise(q)
+
+    def blocks():
+        for i, (keys, values) in enumerate(zip(k.split(block_size, dim=2), v.split(block_size, dim=2), strict=True)):
+            scores = score(q.to(wide), keys.to(wide))
+            yield (hide(scores, i * block_size, T, S) if causal else scores), values.to(wide)
+
+    lse = nothing(q.to(wide))[0]
+    for scores, _ in blocks():
+        lse = torch.logaddexp(lse, scores.logsumexp(dim=-1, keepdim=True))
+    return sum((scores - lse).exp() @ values for scores, values in blocks()).to(q.dtype)

@@ -284,6 +284,11 @@ def test_huge_scores(impl, randn):
             seen = f"scores of {sign:g} times 10 000 to 14 000, pieces of {pieces}"
             what = f"{seen}, the highest of each token at positions {best}: the output"
             assert_close(torch.cat(outputs, dim=1), x[:, best], what, hint="Which score has a weight of exactly 0?")
+    module = plain(impl, 2, 1, 1, 1, 4, wq=pick, wk=-pick).bfloat16()
+    x = torch.tensor([[[120.0, 1.0], [120.0, 2.0], [0.0, 4.0]]]).bfloat16()
+    out = attend(module, x, 0, no_turns(3, 2), torch.tensor([[True, False, False]]))
+    what = "bfloat16, tokens 0 and 1 with scores of -10 000, 10 000 and 0 ... the first position alone is allowed"
+    assert_close(out[:, :2], x[:, [0, 0]], what, hint="What is lower than any score in bfloat16?")
 
 
 # --- reading piece by piece --------------------------------------------------------------------------------
@@ -420,7 +425,7 @@ def test_masks_of_every_shape(twins, randn, randint):
     mine, ref = twins("CachedAttention", 12, 3, 1, 3, 9)
 
     for start_pos, T, S in (0, 5, 5), (5, 2, 7), (7, 1, 8), (0, 3, 3), (3, 3, 6):  # 3 tokens, sequences and heads
-        for shape in (T, S), (1, S), (3, 1, T, S), (3, 1, 1, S), (1, 3, 1, S), (3, T, S), (3, 3, T, S):
+        for shape in (T, S), (S,), (1, S), (3, 1, T, S), (3, 1, 1, S), (1, 3, 1, S), (3, T, S), (3, 3, T, S):
             mask = randint(0, 2, shape).bool()
             mask[..., 0] |= ~mask.any(dim=-1)
             what = f"a mask of shape {shape}, {T} tokens at start_pos {start_pos}: the output"
@@ -490,6 +495,19 @@ def test_bfloat16(twins, randn, randint):
     mask[1] = False
     what = "bfloat16, a sequence that may attend to nothing: the output"
     assert_same(mine, ref, randn(2, 2, 16), 3, what, mask, dtype=torch.bfloat16)
+    long, long_ref = twins("CachedAttention", 4, 1, 1, 1, 300)
+    weights = {name: weight.bfloat16() for name, weight in plain_weights(4, 1, 1).items()}
+    for module in long.bfloat16(), long_ref:
+        module.load_state_dict(weights)
+    size = torch.zeros(1, 300, 1)
+    size[0, [100, 296, 297, 298, 299], 0] = torch.tensor([-16.0, 8.0, 16.0, 24.0, -8.0])  # each likes the farthest
+    x = size * randn(1, 1, 4).sign()
+    attend(long, x[:, :290].bfloat16(), 0, no_turns(290, 4))
+    attend(long_ref, x[:, :290].double(), 0, no_turns(290, 4))
+    out = attend(long, x[:, 290:].bfloat16(), 290, no_turns(10, 4))
+    right = attend(long_ref, x[:, 290:].double(), 290, no_turns(10, 4))
+    hint = "bfloat16 has no 257: in which dtype are the positions?"
+    assert_close(out, right, "bfloat16, 10 tokens at start_pos 290: the output", dtype=torch.bfloat16, hint=hint)
     for name in "cache_k", "cache_v":
         right = dict(ref.named_buffers())[name]
         assert_close(dict(mine.named_buffers())[name], right, f"{name} of a bfloat16 module", dtype=torch.bfloat16)
@@ -602,6 +620,7 @@ def test_what_does_not_fit_is_refused(impl, twins, randn):
         "2 tokens at start_pos 5 for a cache of 6": (2, 2, 5, 2),
         "1 token at start_pos 6 for a cache of 6": (1, 1, 6, 1),
         "3 sequences for a cache of 2": (3, 2, 0, 2),
+        "3 sequences at start_pos 2 for a cache of 2": (3, 1, 2, 1),
         "3 rows of freqs_cis for 2 tokens": (2, 2, 0, 3),
         "1 row of freqs_cis for 3 tokens": (2, 3, 1, 1),
         "5 rows of freqs_cis, as many as there are keys, for 2 tokens": (2, 2, 3, 5),

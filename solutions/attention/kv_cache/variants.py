@@ -721,6 +721,42 @@ class SavesItsPosition(Steps):
         return super().forward(x, start_pos, freqs_cis, mask)
 
 
+@slip(replaces="CachedAttention", caught_by="test_masks_of_every_shape")
+class TakesARowOfKeysForAColumn(Steps):
+    def weigh(self, scores, mask, start_pos):
+        return super().weigh(scores, mask[:, None] if mask is not None and mask.dim() == 1 else mask, start_pos)
+
+
+@slip(replaces="CachedAttention", caught_by="test_huge_scores")
+class FillsWithMinusTenThousandInBfloat16(Steps):
+    def weigh(self, scores, mask, start_pos):
+        if mask is None or scores.dtype != torch.bfloat16:
+            return super().weigh(scores, mask, start_pos)
+        return scores.masked_fill(~mask, -1e4).softmax(dim=-1).masked_fill(~mask, 0.0)
+
+
+@slip(replaces="CachedAttention", caught_by="test_bfloat16")
+class CountsPositionsInTheDtypeOfX(Steps):
+    def forward(self, x, start_pos, freqs_cis, mask=None):
+        if mask is None and start_pos + x.shape[1] > 1:
+            positions = torch.arange(start_pos + x.shape[1], device=x.device).to(x.dtype)
+            mask = positions <= positions[start_pos:, None]
+        return super().forward(x, start_pos, freqs_cis, mask)
+
+
+@slip(replaces="CachedAttention", caught_by="test_bfloat16")
+class CountsPositionsInBytes(Steps):
+    def causal(self, T, S, start_pos, device):
+        positions = torch.arange(S, device=device).to(torch.uint8)
+        return positions <= positions[start_pos:, None]
+
+
+@slip(replaces="CachedAttention", caught_by="test_what_does_not_fit_is_refused")
+class CountsSequencesAtTheStartAlone(Steps):
+    def check(self, x, start_pos, freqs_cis):
+        super().check(x if start_pos == 0 else x[:1], start_pos, freqs_cis)
+
+
 # --- right, in other styles --------------------------------------------------------------------------------
 
 
@@ -846,3 +882,12 @@ class BareParameters(nn.Module):
         return nn.functional.linear(joined, self.wo["weight"])
 
     causal = Steps.causal
+
+
+@alternative(replaces="CachedAttention")
+class InInferenceMode(Steps):
+    """As in Llama's reference code."""
+
+    @torch.inference_mode()
+    def forward(self, x, start_pos, freqs_cis, mask=None):
+        return super().forward(x, start_pos, freqs_cis, mask)

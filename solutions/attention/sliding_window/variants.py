@@ -289,6 +289,12 @@ def fills_with_a_small_number(q, k, v, window):
     return scores_of(q, k).masked_fill(~allowed_for(q, window), -1000.0).softmax(dim=-1) @ v
 
 
+@slip(replaces="sliding_window_attention", caught_by="test_huge_scores")
+def fills_with_minus_ten_thousand_in_bfloat16(q, k, v, window):
+    lowest = -1e4 if q.dtype == torch.bfloat16 else -math.inf
+    return scores_of(q, k).masked_fill(~allowed_for(q, window), lowest).softmax(dim=-1) @ v
+
+
 @slip(replaces="sliding_window_attention", caught_by="test_three_tokens_by_hand")
 def keys_as_values(q, k, v, window):
     return softmax_of(scores_of(q, k), allowed_for(q, window)) @ k
@@ -475,3 +481,9 @@ def softmax_by_hand(q, k, v, window):
     top = scores.masked_fill(~mask, -1e9).amax(dim=-1, keepdim=True)
     powers = torch.exp(torch.where(mask, scores - top, -torch.inf))
     return (powers @ v) / powers.sum(dim=-1, keepdim=True)
+
+
+@alternative(replaces="sliding_window_attention")
+def by_logsumexp(q, k, v, window):
+    scores = scores_of(q, k).masked_fill(~allowed_for(q, window), -math.inf)
+    return (scores - scores.logsumexp(dim=-1, keepdim=True)).exp() @ v

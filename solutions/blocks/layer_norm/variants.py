@@ -544,6 +544,12 @@ class DropsDimensionsOfSizeOne(Layer):
 
 
 @slip(replaces="LayerNorm", caught_by="test_layer_norm_matches_the_reference")
+class KnowsFourDimensions(Layer):
+    def forward(self, x):
+        return super().forward(x.flatten(0, -4) if x.dim() > 4 else x)
+
+
+@slip(replaces="LayerNorm", caught_by="test_layer_norm_matches_the_reference")
 class WantsContiguousTokens(Layer):
     def forward(self, x):
         return super().forward(x.view(-1, x.shape[-1])).view(x.shape)
@@ -624,6 +630,16 @@ class KeepsItsFirstGain(Layer):
         if not hasattr(self, "gain"):
             self.gain = self.weight.detach().clone()
         return (normalised * (self.weight - self.weight.detach() + self.gain) + self.bias).to(x.dtype)
+
+
+@slip(replaces="LayerNorm", caught_by="test_layer_norm_manners")
+class KeepsItsGainForInference(Layer):
+    def finish(self, x, normalised):
+        if self.training or torch.is_grad_enabled():
+            return super().finish(x, normalised)
+        if not hasattr(self, "gain") or self.gain.dtype != self.weight.dtype:
+            self.gain = self.weight.clone()
+        return (normalised * self.gain + self.bias).to(x.dtype)
 
 
 @slip(replaces="LayerNorm", caught_by="test_layer_norm_manners")
@@ -816,6 +832,19 @@ class SharesItsRunningMean(Batch):
 
 
 @slip(replaces="BatchNorm", caught_by="test_batch_norm_manners")
+class KeepsItsFactorForInference(Batch):
+    def forward(self, x):
+        if self.training or torch.is_grad_enabled():
+            self.factor = None
+            return super().forward(x)
+        if self.factor is None:
+            self.factor = self.weight / (self.running_var + self.eps).sqrt()
+        return ((wide(x) - self.running_mean) * self.factor + self.bias).to(x.dtype)
+
+    factor = None
+
+
+@slip(replaces="BatchNorm", caught_by="test_batch_norm_manners")
 class NotesOnTheCpu(Batch):
     def note(self, mean, variance, n):
         self.running_mean = self.running_mean.cpu()
@@ -881,6 +910,16 @@ class InTheDtypeOfX(Layer):
         mean = x.sum(-1, keepdim=True) / x.size(-1)
         root = ((x - mean).square().sum(-1, keepdim=True) / x.size(-1) + self.eps).sqrt()
         return self.weight.to(x.dtype) * ((x - mean) / root) + self.bias.to(x.dtype)
+
+
+@alternative(replaces="LayerNorm")
+class AsOneProduct(Layer):
+    """As PyTorch's own kernel does it: a factor and a shift for every row."""
+
+    def forward(self, x):
+        mean = self.mean(wide(x))
+        factor = (self.variance(wide(x), mean) + self.eps).rsqrt()
+        return self.finish(x, wide(x) * factor - mean * factor)
 
 
 @alternative(replaces="LayerNorm")
@@ -980,3 +1019,17 @@ class BatchInTheDtypeOfX(Batch):
             mean, variance = self.running_mean.to(x.dtype), self.running_var.to(x.dtype)
         root = torch.sqrt(variance + self.eps)
         return (x - mean) / root * self.weight.to(x.dtype) + self.bias.to(x.dtype)
+
+
+@alternative(replaces="BatchNorm")
+class BatchAsOneProduct(Batch):
+    """As it is folded into the layer before: a factor and a shift for every feature."""
+
+    def forward(self, x):
+        mean, variance = self.running_mean, self.running_var
+        if self.training:
+            self.look_at(x)
+            variance, mean = torch.var_mean(wide(x), dim=0, correction=0)
+            self.note(mean.detach(), variance.detach(), len(x))
+        factor = self.weight * (variance + self.eps).rsqrt()
+        return (wide(x) * factor + (self.bias - mean * factor)).to(x.dtype)

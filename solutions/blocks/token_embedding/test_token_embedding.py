@@ -166,6 +166,12 @@ def test_initial_values_are_normal(impl):
     apart = [i for i, size in enumerate(unit.pow(2).mean(dim=1).tolist()) if not 0.3 < size < 2.5]  # chi-squared / 150
     if apart:
         raise CheckFailure(f"Row {apart[0]} of the initial table is drawn in another way than the others.")
+    spread = float(unit.pow(2).mean(dim=1).std())  # of chi-squared / 150, a standard deviation of 0.115
+    if not 0.07 < spread < 0.17:
+        raise CheckFailure(
+            f"The mean squares of the rows have a standard deviation of {spread:.3f}, where it should be about 0.115. "
+            "Is every number drawn on its own, without regard to the others of its row?"
+        )
     pairs = {
         "each number and the one in the next row": unit[1:] * unit[:-1],
         "each number and the one in the next column": unit[:, 1:] * unit[:, :-1],
@@ -340,6 +346,11 @@ def test_repeated_calls_stay_right(impl, randn, randint):
             for B, T in (2, 2), (2, 2), (3, 7), (1, 1):
                 ids = randint(0, V, (B, T))
                 assert_looked_up(module(ids), ids, table, f"B = {B}, T = {T}, V = {V}, D = {D} after other calls", hint)
+    for _ in range(2):
+        table, ids = randn(5, 4), randint(0, 5, (2, 3))
+        with torch.no_grad():
+            table_of(modules[0], 5, 4).copy_(table)
+            assert_looked_up(modules[0](ids), ids, table, "under no_grad, after the table was changed", hint)
 
 
 def test_leaves_ids_and_table_alone(impl, randn, randint):
@@ -397,9 +408,9 @@ def refuses(impl, randn, randint, bad_ids, V: int) -> None:
         ids[1, :V] = torch.arange(V)
         assert_looked_up(module(ids), ids, table, f"ids from 0 to {V - 1}, V = {V}")
 
-    for bad in bad_ids:
+    for row, bad in enumerate(bad_ids, start=1):
         among = randint(0, V, (3, 4))
-        among[-1, 2] = bad
+        among[-row % 3, 2] = bad
         for ids, where in (torch.tensor([[bad]]), "alone"), (among, "among ids that are fine"):
             module.train(where == "alone")
             assert_rejects(lambda ids=ids: module(ids), f"the id {bad} {where}, V = {V}", good=good)
