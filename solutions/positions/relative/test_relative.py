@@ -155,7 +155,7 @@ def test_index_is_int64(impl):
 def test_parameter_name(impl, randn):
     """one parameter named table, of 2m + 1 rows, is saved and loaded, and nothing else"""
     for head_dim, m in (4, 2), (3, 1):
-        module = impl.RelativePosition(head_dim, m)
+        module = impl.RelativePosition(head_dim=head_dim, max_distance=m)
         places = {"named_parameters()": module.named_parameters(), "state_dict()": module.state_dict().items()}
         for place, found in places.items():
             came = {name: tuple(tensor.shape) for name, tensor in found}
@@ -172,7 +172,7 @@ def test_lookup_by_hand(impl):
     """a small table, looked up on paper"""
     for low, middle, high in ([1.0, -1.0], [0.0, 5.0], [7.0, 2.0]), ([0.5, 3.0], [4.0, -2.0], [6.0, 1.0]):
         module = with_table(impl, torch.tensor([low, middle, high]))  # m = 1
-        vectors = module(2, 3)
+        vectors = module(len_q=2, len_k=3)
 
         by_hand = torch.tensor([[middle, high, high], [low, middle, high]])
         assert_close(vectors, by_hand, f"2 queries, 3 keys and the table {[low, middle, high]}: the vectors")
@@ -344,9 +344,9 @@ def test_follows_the_device(impl, randn):
             "torch.set_default_device, is another one. Is a device written into the code?"
         )
     far = impl.RelativePosition(4, 2).to("meta")  # meta stands for any accelerator
-    for len_q, len_k in (3, 5), (3, 5), (5, 2):
+    for len_q, len_k in (3, 5), (3, 5), (5, 2), (11, 13):  # the last of no call on the CPU before
         assert_follows_device(impl, lambda q=len_q, k=len_k: far(q, k), "the vectors")
-    assert_lookup(impl, with_table(impl, randn(5, 4)), 3, 5, "a module on the CPU, after one on another device")
+    assert_lookup(impl, with_table(impl, randn(5, 4)), 11, 13, "a module on the CPU, after one on another device")
     assert_answers(impl, randn)
 
 

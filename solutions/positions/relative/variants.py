@@ -586,6 +586,18 @@ class TellsFewQueriesApart(RelativePosition):
         return vectors[torch.arange(len_q, device=vectors.device).clamp(max=127)]
 
 
+@slip(replaces="RelativePosition", caught_by="test_parameter_name")
+class SizesHaveOtherNames(RelativePosition):
+    def __init__(self, width, distance):
+        super().__init__(width, distance)
+
+
+@slip(replaces="RelativePosition", caught_by="test_lookup_by_hand")
+class LengthsHaveOtherNames(RelativePosition):
+    def forward(self, n_queries, n_keys):
+        return super().forward(n_queries, n_keys)
+
+
 _INDICES_OF_THE_FIRST_DEVICE = {}
 
 

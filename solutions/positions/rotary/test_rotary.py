@@ -421,8 +421,9 @@ def test_refuses_a_width_without_pairs(impl, randn):
 
     for head_dim in 5, 1, 0, -2:
         assert_rejects(lambda d=head_dim: impl.rotary_angles(position, d), f"head_dim {head_dim}", good=good_angles)
-    for odd in x, x.double():
-        assert_rejects(lambda odd=odd: impl.apply_rotary(odd, position), "an x with 5 features", good=good_turn)
+    for odd in x, x.double(), x[..., :1]:
+        what = f"an x with K = {odd.shape[-1]}"
+        assert_rejects(lambda odd=odd: impl.apply_rotary(odd, position), what, good=good_turn)
 
 
 def test_refuses_another_number_of_positions(impl, reference, randn):
