@@ -497,9 +497,12 @@ def test_float64_and_bfloat16(twins, randn, randint):
         name, nothing = str(dtype).removeprefix("torch."), some_mask(randint, 3, 1, 4, 5)
         nothing[1, :, 2] = False  # one query may attend to nothing
         for mask in None, some_mask(randint, 3, 1, 4, 5), nothing:
-            inputs = randn(3, 4, 8), randn(3, 5, 8), randn(3, 5, 8)
+            inputs = 0.5 * randn(3, 4, 8), 0.5 * randn(3, 5, 8), 0.5 * randn(3, 5, 8)
             assert_same(mine, ref, inputs, mask, name, dtype=dtype, hint=hint)
         far, far_ref = twins(NAME, 4, 1, 280)
+        with torch.no_grad():
+            for parameter in far_ref.parameters():
+                parameter.mul_(0.5)  # scores near 0, or honest bfloat16 is off by 2 % once in a thousand runs
         far.to(dtype)
         far_ref.to(dtype).double()
         far.load_state_dict(far_ref.state_dict())
