@@ -71,6 +71,7 @@ def test_published_slopes_of_eight_heads(impl):
     printed = [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256]
 
     assert_close(slopes_of(impl, 8), torch.tensor(printed), "the slopes of 8 heads")
+    assert_close(impl.alibi_slopes(n_heads=8), torch.tensor(printed), "alibi_slopes(n_heads=8)")
 
 
 @pytest.mark.visible
@@ -113,6 +114,8 @@ def test_bias_of_four_tokens_by_hand(impl):
     for n_heads, slope in (8, 1 / 2), (2, 1 / 16):
         what = f"alibi_bias({n_heads}, 4, 4), the first head, whose slope is {slope:g}"
         assert_close(bias_of(impl, n_heads, 4, 4)[0], slope * torch.tensor(steps), what)
+    named = impl.alibi_bias(n_heads=1, len_q=4, len_k=4)
+    assert_close(named[0], 2**-8 * torch.tensor(steps), "alibi_bias(n_heads=1, len_q=4, len_k=4)")
 
 
 @pytest.mark.visible
@@ -171,7 +174,18 @@ def test_only_the_distance_counts(impl):
 @pytest.mark.points(2)
 def test_matches_the_reference_on_many_sizes(impl, reference, rng):
     """the numbers agree with the reference for odd sizes, sizes of 1, and long texts"""
-    sizes = [(1, 1, 1), (3, 1, 1), (1, 1, 5), (5, 5, 5), (6, 3, 6), (3, 3, 7), (4, 2, 4), (20, 2, 3), (8, 2, 3000)]
+    sizes = [
+        (1, 1, 1),
+        (3, 1, 1),
+        (1, 1, 5),
+        (5, 5, 5),
+        (6, 3, 6),
+        (3, 3, 7),
+        (4, 2, 4),
+        (72, 2, 3),
+        (8, 2, 3000),
+        (2, 150, 200),
+    ]
     for _ in range(5):
         len_q = rng.randint(1, 9)
         sizes.append((rng.randint(1, 24), len_q, len_q + rng.randint(0, 9)))

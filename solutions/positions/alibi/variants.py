@@ -404,6 +404,21 @@ def empty_without_queries(n_heads, len_q, len_k):
     return alibi_bias(n_heads, len_q, len_k)
 
 
+@slip(replaces="alibi_slopes", caught_by="test_published_slopes_of_eight_heads")
+def heads_have_another_name(heads):
+    return alibi_slopes(heads)
+
+
+@slip(replaces="alibi_bias", caught_by="test_bias_of_four_tokens_by_hand")
+def counts_have_other_names(heads, n_queries, n_keys):
+    return alibi_bias(heads, n_queries, n_keys)
+
+
+@slip(replaces="alibi_bias", caught_by="test_matches_the_reference_on_many_sizes")
+def tells_128_queries_apart(n_heads, len_q, len_k):
+    return alibi_bias(n_heads, len_q, len_k)[:, torch.arange(len_q).clamp(max=127)]
+
+
 # --- right, written another way --------------------------------------------------------------------------
 
 

@@ -80,7 +80,7 @@ def test_returns_the_right_shape(impl, randn):
 @pytest.mark.visible
 def test_parameter_name(impl, randn):
     """one parameter with the name `table`, shape (max_len, D), is saved and loaded, and nothing else"""
-    module = impl.LearnablePositionEncoding(6, 3).eval()
+    module = impl.LearnablePositionEncoding(max_len=6, d_model=3).eval()
 
     for when in "", " after a call":
         for found, place in (

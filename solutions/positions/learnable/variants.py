@@ -650,6 +650,12 @@ class RefusesLargeBatches(Steps):
             raise ValueError("more tokens than max_len")
 
 
+@slip(replaces="LearnablePositionEncoding", caught_by="test_parameter_name")
+class SizesHaveOtherNames(Steps):
+    def __init__(self, length, width):
+        super().__init__(length, width)
+
+
 # --- right, written another way ---------------------------------------------------------------------------
 
 

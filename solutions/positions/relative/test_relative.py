@@ -125,6 +125,8 @@ def test_short_and_long_distances(impl):
 
     for sizes, expected in by_hand.items():
         assert_index(impl, *sizes, torch.tensor(expected))
+    by_name = impl.relative_index(len_q=2, len_k=3, max_distance=10)
+    assert_close(by_name, torch.tensor(by_hand[2, 3, 10]), "relative_index(len_q=2, len_k=3, max_distance=10)")
 
 
 @pytest.mark.points(2)
@@ -134,7 +136,7 @@ def test_index_follows_the_formula(impl, rng):
 
     for len_q, len_k, m in [(6, 9, 1), (9, 6, 3), (7, 7, 6), (5, 5, 5), (1, 30, 4), (30, 1, 4), *drawn]:
         assert_index(impl, len_q, len_k, m)
-    for len_q, len_k, m in (2, 5000, 2600), (300, 2, 150):
+    for len_q, len_k, m in (2, 5000, 2600), (700, 2, 650):
         assert_index(impl, len_q, len_k, m, hint="If short texts are right: how large can your numbers get?")
 
 
@@ -153,7 +155,7 @@ def test_index_is_int64(impl):
 def test_parameter_name(impl, randn):
     """one parameter named table, of 2m + 1 rows, is saved and loaded, and nothing else"""
     for head_dim, m in (4, 2), (3, 1):
-        module = impl.RelativePosition(head_dim, m)
+        module = impl.RelativePosition(head_dim=head_dim, max_distance=m)
         places = {"named_parameters()": module.named_parameters(), "state_dict()": module.state_dict().items()}
         for place, found in places.items():
             came = {name: tuple(tensor.shape) for name, tensor in found}
@@ -170,7 +172,7 @@ def test_lookup_by_hand(impl):
     """a small table, looked up on paper"""
     for low, middle, high in ([1.0, -1.0], [0.0, 5.0], [7.0, 2.0]), ([0.5, 3.0], [4.0, -2.0], [6.0, 1.0]):
         module = with_table(impl, torch.tensor([low, middle, high]))  # m = 1
-        vectors = module(2, 3)
+        vectors = module(len_q=2, len_k=3)
 
         by_hand = torch.tensor([[middle, high, high], [low, middle, high]])
         assert_close(vectors, by_hand, f"2 queries, 3 keys and the table {[low, middle, high]}: the vectors")
@@ -244,6 +246,7 @@ def test_matches_the_formula_on_many_sizes(impl, randn, rng):
         (6, 1, 3, 2),
         (3, 4, 5, 20),
         (2, 300, 1, 200),
+        (300, 2, 1, 200),
         *drawn,
     ]:
         table = randn(2 * m + 1, head_dim)
@@ -341,8 +344,9 @@ def test_follows_the_device(impl, randn):
             "torch.set_default_device, is another one. Is a device written into the code?"
         )
     far = impl.RelativePosition(4, 2).to("meta")  # meta stands for any accelerator
-    for len_q, len_k in (3, 5), (3, 5), (5, 2):
+    for len_q, len_k in (3, 5), (3, 5), (5, 2), (11, 13):  # the last of no call on the CPU before
         assert_follows_device(impl, lambda q=len_q, k=len_k: far(q, k), "the vectors")
+    assert_lookup(impl, with_table(impl, randn(5, 4)), 11, 13, "a module on the CPU, after one on another device")
     assert_answers(impl, randn)
 
 

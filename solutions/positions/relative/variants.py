@@ -568,6 +568,47 @@ class EmbedsAnIndexOnTheCpu(RelativePosition):
         return nn.functional.embedding(relative_index(len_q, len_k, self.max_distance), self.table)
 
 
+@slip(replaces="relative_index", caught_by="test_short_and_long_distances")
+def sizes_have_other_names(n_queries, n_keys, distance):
+    return relative_index(n_queries, n_keys, distance)
+
+
+@slip(replaces="relative_index", caught_by="test_index_follows_the_formula")
+def tells_512_queries_apart(len_q, len_k, max_distance):
+    index = relative_index(len_q, len_k, max_distance)
+    return index[torch.arange(len_q).clamp(max=511)]
+
+
+@slip(replaces="RelativePosition", caught_by="test_matches_the_formula_on_many_sizes")
+class TellsFewQueriesApart(RelativePosition):
+    def forward(self, len_q, len_k):
+        vectors = super().forward(len_q, len_k)
+        return vectors[torch.arange(len_q, device=vectors.device).clamp(max=127)]
+
+
+@slip(replaces="RelativePosition", caught_by="test_parameter_name")
+class SizesHaveOtherNames(RelativePosition):
+    def __init__(self, width, distance):
+        super().__init__(width, distance)
+
+
+@slip(replaces="RelativePosition", caught_by="test_lookup_by_hand")
+class LengthsHaveOtherNames(RelativePosition):
+    def forward(self, n_queries, n_keys):
+        return super().forward(n_queries, n_keys)
+
+
+_INDICES_OF_THE_FIRST_DEVICE = {}
+
+
+@slip(replaces="RelativePosition", caught_by="test_follows_the_device")
+class KeepsTheIndexOfTheFirstDevice(RelativePosition):
+    def forward(self, len_q, len_k):
+        index = relative_index(len_q, len_k, self.max_distance).to(self.table.device)
+        key = len_q, len_k, self.max_distance
+        return self.table[_INDICES_OF_THE_FIRST_DEVICE.setdefault(key, index)]
+
+
 # --- right, written another way ---------------------------------------------------------------------------
 
 

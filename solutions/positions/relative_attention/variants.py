@@ -4,7 +4,7 @@ import math
 
 import torch
 from torch import nn
-from torch.nn.functional import dropout, embedding, one_hot
+from torch.nn.functional import dropout, embedding, linear, one_hot
 
 from grader.judge.suite import alternative, misconception, slip
 
@@ -1006,6 +1006,42 @@ class LeavesItsRowsBehind(Steps):
 
     def look_up(self, T, S):
         return embedding(self.rows(T, S), self.rel_k), embedding(self.rows(T, S), self.rel_v)
+
+
+_ROWS_OF_THE_FIRST_DEVICE = {}
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_follows_the_device")
+class KeepsTheRowsOfTheFirstDevice(Steps):
+    def rows(self, T, S):
+        return _ROWS_OF_THE_FIRST_DEVICE.setdefault((T, S, self.max_distance), super().rows(T, S))
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_matches_the_reference")
+class TellsFewQueriesApart(Steps):
+    def rows(self, T, S):
+        return super().rows(T, S)[torch.arange(T, device=self.rel_k.device).clamp(max=127)]
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_masks_of_every_shape")
+class WantsTwoDimensionsOfAMask(Steps):
+    def weigh(self, scores, mask):
+        return super().weigh(scores, mask.unsqueeze(-3) if mask is not None and mask.dim() < 3 else mask)
+
+
+@slip(replaces="RelativeMultiHeadAttention", caught_by="test_repeated_calls")
+class KeepsItsJoinedWeightsWithoutGradients(Steps):
+    def forward(self, query, key, value, mask=None):
+        if torch.is_grad_enabled():
+            return super().forward(query, key, value, mask)
+        if not hasattr(self, "kept") or self.kept[0].dtype != query.dtype:
+            projections = self.wq, self.wk, self.wv
+            self.kept = torch.stack([p.weight for p in projections]), torch.stack([p.bias for p in projections])
+        q, k, v = (linear(x, *p) for x, *p in zip((query, key, value), *self.kept, strict=True))
+        q, k, v = self.split(q), self.split(k), self.split(v)
+        a_k, a_v = self.look_up(q.shape[2], k.shape[2])
+        weights = self.weigh(self.score(q, k, a_k), mask)
+        return self.wo(self.join(self.average(weights, v, a_v))), weights
 
 
 # --- right, in other styles -------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def test_angles_worked_out_by_hand(impl):
     positions = torch.tensor([0, 1, 3])
 
     default = impl.rotary_angles(positions, 4)
-    other = impl.rotary_angles(positions, 4, 100.0)
+    other = impl.rotary_angles(positions, head_dim=4, base=100.0)
 
     what, tolerance = "the angles of positions 0, 1, 3 with head_dim 4", angle_error(positions)
     by_hand = torch.tensor([[0.0, 0.0], [1.0, 0.01], [3.0, 0.03]])  # 10000 ** (-2/4) is 0.01
@@ -102,7 +102,7 @@ def test_matches_a_rotation_done_by_hand(impl):
     x = torch.tensor([1.0, 0.0, 0.0, 1.0]).view(1, 1, 1, 4)
 
     for base in 10_000.0, 100.0:
-        out = impl.apply_rotary(x, torch.tensor([1]), base)
+        out = impl.apply_rotary(x, torch.tensor([1]), base=base)
 
         fast, slow = 1.0, base ** (-2 / 4)  # radians per position of pair 0 and of pair 1
         by_hand = [math.cos(fast), math.sin(fast), -math.sin(slow), math.cos(slow)]
@@ -115,7 +115,7 @@ def test_every_pair_has_its_own_speed(impl):
     """the speeds of the pairs follow the formula for every width and base"""
     position = torch.tensor([1])
 
-    for head_dim, base in (2, 10_000.0), (6, 10_000.0), (6, 7.0), (10, 500_000.0), (64, 10_000.0), (64, 30.0):
+    for head_dim, base in (2, 10_000.0), (6, 10_000.0), (6, 7.0), (10, 500_000.0), (64, 10_000.0), (128, 30.0):
         angles = impl.rotary_angles(position, head_dim, base)
 
         assert_angles(angles, position, head_dim, base, f"the speeds with head_dim {head_dim} and base {base:g}")
@@ -231,7 +231,7 @@ def test_turns_to_any_positions(impl, reference, randn, randint):
 @pytest.mark.points(2)
 def test_matches_the_reference_on_many_sizes(impl, reference, randn, randint, rng):
     """the numbers agree with the reference for odd sizes, sizes of 1, and other bases"""
-    sizes = [(1, 1, 1, 2), (1, 3, 1, 6), (2, 1, 7, 10), (3, 4, 1, 2), (1, 1, 5, 2), (3, 3, 3, 14), (1, 9, 3, 64)]
+    sizes = [(1, 1, 1, 2), (1, 3, 1, 6), (2, 1, 7, 10), (3, 4, 1, 2), (1, 1, 5, 2), (3, 3, 3, 14), (1, 9, 3, 128)]
     sizes += [(2, 3, 6, 6), (2, 4, 2, 4)]  # as many tokens, or heads, as features
     drawn = [(rng.randint(1, 4), rng.randint(1, 5), rng.randint(2, 9), 2 * rng.randint(2, 9)) for _ in range(2)]
     calls = [(shape, 10_000.0) for shape in sizes + drawn] + [(shape, rng.uniform(3.0, 1000.0)) for shape in drawn]
@@ -280,7 +280,7 @@ def test_float64_is_turned_by_float64_angles(impl, reference, randn):
     """a float64 x comes back as float64, turned by angles computed in float64"""
     positions = torch.tensor([0, 257, 4097, 9973, -4095])
 
-    for base in 10_000.0, 50.0:
+    for base in 10_000.0, 50.3:  # float32 has no 50.3
         x = randn(2, 3, 5, 6, dtype=torch.float64)
         out = impl.apply_rotary(x, positions, base)
 
@@ -341,6 +341,15 @@ def test_repeated_calls_stay_right(impl, reference, randn):
         hint = "If single calls are right: is something kept from an earlier call that does not belong to this one?"
         assert_turned(out, x, positions, base, reference, f"apply_rotary {change}", hint)
         assert_angles(angles, positions, K, base, f"rotary_angles {change}", hint)
+
+    x = randn(2, 3, 5, 6)
+    for numbers in [2, 5, 9, 14, 20], [2, 9, 5, 14, 20]:  # the same ends and the same sum
+        positions = torch.tensor(numbers)
+        out = impl.apply_rotary(x, positions)
+        what = f"apply_rotary at positions {numbers}"
+        assert_turned(out, x, positions, 10_000.0, reference, what, hint)
+        angles = impl.rotary_angles(positions, 6)
+        assert_angles(angles, positions, 6, 10_000.0, what.replace("apply_rotary", "rotary_angles"), hint)
 
 
 def test_leaves_the_inputs_alone(impl, reference, randn):
@@ -412,8 +421,9 @@ def test_refuses_a_width_without_pairs(impl, randn):
 
     for head_dim in 5, 1, 0, -2:
         assert_rejects(lambda d=head_dim: impl.rotary_angles(position, d), f"head_dim {head_dim}", good=good_angles)
-    for odd in x, x.double():
-        assert_rejects(lambda odd=odd: impl.apply_rotary(odd, position), "an x with 5 features", good=good_turn)
+    for odd in x, x.double(), x[..., :1]:
+        what = f"an x with K = {odd.shape[-1]}"
+        assert_rejects(lambda odd=odd: impl.apply_rotary(odd, position), what, good=good_turn)
 
 
 def test_refuses_another_number_of_positions(impl, reference, randn):
@@ -432,6 +442,7 @@ def test_refuses_another_number_of_positions(impl, reference, randn):
     refuses(x, 4, "4 positions for 5 tokens")
     refuses(x[:1], 1, "1 position for 5 tokens, in a batch of one")
     refuses(x, 6, "6 positions for 5 tokens")
+    refuses(x, 10, "10 positions (as many as in the whole batch) for 5 tokens")
     refuses(x, 1, "1 position for 5 tokens")
     refuses(x, 3, "3 positions (as many as heads) for 5 tokens")
     refuses(x.double(), 1, "1 position for 5 tokens in float64")

@@ -480,6 +480,41 @@ def cache_forgets_the_device(x, positions, base=10_000.0):
     return turn_by(x, positions[:, None] * speed)
 
 
+@slip(replaces="apply_rotary", caught_by="test_repeated_calls_stay_right")
+def cache_knows_the_ends_of_the_positions(x, positions, base=10_000.0):
+    if x.device.type == "meta":  # its positions have no numbers
+        return apply_rotary(x, positions, base)
+    must_fit(x, positions)
+    key = "ends", int(positions[0]), int(positions[-1]), len(positions), x.shape[-1], base, wide(x)
+    return turn_by(x, angles_kept_by(key, x, positions, base))
+
+
+@slip(replaces="rotary_angles", caught_by="test_angles_worked_out_by_hand")
+def base_of_the_angles_has_another_name(positions, head_dim, theta=10_000.0):
+    return rotary_angles(positions, head_dim, theta)
+
+
+@slip(replaces="apply_rotary", caught_by="test_matches_a_rotation_done_by_hand")
+def base_has_another_name(x, positions, theta=10_000.0):
+    return apply_rotary(x, positions, theta)
+
+
+@slip(replaces="apply_rotary", caught_by="test_float64_is_turned_by_float64_angles")
+def base_rounded_for_float64(x, positions, base=10_000.0):
+    return apply_rotary(x, positions, float(torch.tensor(base, dtype=torch.float32, device="cpu")))
+
+
+@slip(replaces="apply_rotary", caught_by="test_matches_the_reference_on_many_sizes")
+def turns_64_features(x, positions, base=10_000.0):
+    return torch.cat((apply_rotary(x, positions, base)[..., :64], x[..., 64:]), dim=-1)
+
+
+@slip(replaces="apply_rotary", caught_by="test_refuses_another_number_of_positions")
+def takes_positions_of_the_whole_batch(x, positions, base=10_000.0):
+    B, _, T, _ = x.shape
+    return apply_rotary(x, positions[:T] if len(positions) == B * T else positions, base)
+
+
 # --- right, written another way --------------------------------------------------------------------------
 
 

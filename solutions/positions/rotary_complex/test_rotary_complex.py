@@ -93,7 +93,7 @@ def test_returns_the_right_shapes(impl, randn):
 def test_table_worked_out_by_hand(impl):
     """three positions and two pairs: six complex numbers that can be done on paper"""
     for theta, slow in (10_000.0, 0.01), (100.0, 0.1):  # theta ** (-2/4) radians per position of pair 1
-        table = impl.precompute_freqs_cis(4, 3, theta)
+        table = impl.precompute_freqs_cis(head_dim=4, max_len=3, theta=theta)
 
         angles = [[0.0, 0.0], [1.0, slow], [2.0, 2 * slow]]
         by_hand = torch.tensor([[complex(math.cos(t), math.sin(t)) for t in row] for row in angles])
@@ -228,6 +228,7 @@ def test_matches_the_reference_on_many_sizes(impl, reference, randn, rng):
         (1, 5, 5, 5, 2),
         (3, 3, 3, 3, 14),
         (8, 4, 2, 2, 6),
+        (1, 3, 2, 1, 128),
     ]
     sizes += [[rng.randint(1, 5) for _ in range(4)] + [2 * rng.randint(1, 9)] for _ in range(3)]
 

@@ -508,6 +508,17 @@ def asserts_instead_of_raising(xq, xk, freqs_cis):
     return apply_rotary_emb(xq, xk, freqs_cis)
 
 
+@slip(replaces="precompute_freqs_cis", caught_by="test_table_worked_out_by_hand")
+def theta_has_another_name(head_dim, max_len, base=10_000.0):
+    return precompute_freqs_cis(head_dim, max_len, base)
+
+
+@slip(replaces="apply_rotary_emb", caught_by="test_matches_the_reference_on_many_sizes")
+def turns_64_features(xq, xk, freqs_cis):
+    turned = apply_rotary_emb(xq, xk, freqs_cis)
+    return tuple(torch.cat((y[..., :64], x[..., 64:]), dim=-1) for y, x in zip(turned, (xq, xk), strict=True))
+
+
 # --- right, written another way --------------------------------------------------------------------------
 
 

@@ -109,7 +109,7 @@ def test_matches_a_rotation_done_by_hand(impl):
     x = torch.tensor([1.0, 0.0, 0.0, 1.0]).view(1, 1, 1, 4)  # pair 0 is (1, 0), pair 1 is (0, 1)
 
     for base in 10_000.0, 100.0:
-        out = impl.apply_rotary_half(x, torch.tensor([1]), base)
+        out = impl.apply_rotary_half(x, torch.tensor([1]), base=base)
 
         fast, slow = 1.0, base ** (-2 / 4)  # radians per position of pair 0 and of pair 1
         by_hand = torch.tensor([math.cos(fast), -math.sin(slow), math.sin(fast), math.cos(slow)])
@@ -119,7 +119,7 @@ def test_matches_a_rotation_done_by_hand(impl):
 @pytest.mark.visible
 def test_every_pair_has_its_own_speed(impl):
     """the speeds of the pairs follow the formula for every width and base"""
-    for K, base in (2, 10_000.0), (6, 10_000.0), (6, 7.0), (6, 1.5), (10, 500_000.0), (64, 10_000.0), (64, 30.0):
+    for K, base in (2, 10_000.0), (6, 10_000.0), (6, 7.0), (6, 1.5), (10, 500_000.0), (64, 10_000.0), (128, 30.0):
         x = (torch.arange(K) < K // 2).float().view(1, 1, 1, K)  # every pair is (1, 0)
         out = impl.apply_rotary_half(x, torch.tensor([1]), base)
 
@@ -136,7 +136,7 @@ def test_converts_rows_by_hand(impl):
     for n_heads, order in (1, [0, 2, 4, 1, 3, 5]), (2, [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]):
         for first in 0, 20:
             weight = numbered_rows(len(order), first)
-            out = impl.interleaved_to_half(weight, n_heads)
+            out = impl.interleaved_to_half(weight, n_heads=n_heads)
 
             expected = [first + row for row in order]
             what = f"rows {first} to {first + len(order) - 1} with n_heads = {n_heads}, in the order {expected}"
@@ -217,7 +217,16 @@ def test_turns_to_any_positions(impl, reference, randn, randint):
 @pytest.mark.points(2)
 def test_matches_the_reference_on_many_sizes(impl, reference, randn, randint, rng):
     """the numbers agree with the reference for odd sizes, sizes of 1, and other bases"""
-    sizes = [(1, 1, 1, 2), (1, 3, 1, 6), (2, 1, 7, 10), (3, 4, 1, 2), (1, 1, 5, 2), (3, 3, 3, 14), (2, 3, 6, 6)]
+    sizes = [
+        (1, 1, 1, 2),
+        (1, 3, 1, 6),
+        (2, 1, 7, 10),
+        (3, 4, 1, 2),
+        (1, 1, 5, 2),
+        (3, 3, 3, 14),
+        (2, 3, 6, 6),
+        (1, 2, 3, 128),
+    ]
     drawn = [(rng.randint(1, 4), rng.randint(1, 5), rng.randint(2, 9), 2 * rng.randint(2, 9)) for _ in range(2)]
     calls = [(shape, 10_000.0) for shape in sizes + drawn] + [(shape, rng.uniform(3.0, 1000.0)) for shape in drawn]
 
@@ -284,7 +293,7 @@ def test_float64_is_turned_by_float64_angles(impl, reference, randn):
     """a float64 x comes back as float64, turned by angles computed in float64"""
     positions = torch.tensor([0, 257, 4097, 9973, -4095])
 
-    for base in 10_000.0, 50.0:
+    for base in 10_000.0, 50.3:  # float32 has no 50.3
         x = randn(2, 3, 5, 6, dtype=F64)
         halves = impl.rotate_half(x)
         out = impl.apply_rotary_half(x, positions, base)
@@ -323,8 +332,9 @@ def test_converted_weights_give_the_same_scores(impl, randn):
 def test_converts_weights_of_every_kind(impl, reference, randn):
     """weights of other sizes, head counts, dtypes and strides are converted, call after call"""
     calls = [("", randn(24, 5), n_heads) for n_heads in (1, 2, 3, 4, 6, 12)]
-    calls += [("", randn(16, 16), 2), ("", randn(2, 3), 1), ("", randn(24, 1), 3), ("", randn(128, 6), 2)]
+    calls += [("", randn(16, 16), 2), ("", randn(2, 3), 1), ("", randn(24, 1), 3), ("", randn(256, 6), 2)]
     calls += [("", randn(16, 5), 4), ("", randn(32 * 4, 3), 32)]
+    calls += [("trained ", torch.nn.Parameter(randn(24, 5)), 3)]  # a projection's own weight
     calls += [("float64 ", randn(24, 5, dtype=F64), 3), ("bfloat16 ", randn(24, 5).to(BF16), 3)]
     calls += [("transposed ", randn(5, 24).mT, 3), ("sliced ", randn(48, 10)[::2, ::2], 3)]
 
@@ -395,6 +405,13 @@ def test_repeated_calls_stay_right(impl, reference, randn):
         hint = "If single calls are right: is something kept from an earlier call that does not belong to this one?"
         assert_turned(out, x, positions, base, reference, f"apply_rotary_half {change}", hint)
 
+    x = randn(2, 3, 5, 6)
+    for numbers in [2, 5, 9, 14, 20], [2, 9, 5, 14, 20]:  # the same ends and the same sum
+        positions = torch.tensor(numbers)
+        out = impl.apply_rotary_half(x, positions)
+        what = f"apply_rotary_half at positions {numbers}"
+        assert_turned(out, x, positions, 10_000.0, reference, what, hint)
+
 
 def test_leaves_the_inputs_alone(impl, reference, randn):
     """neither x, nor positions, nor weight is changed by a call"""
@@ -441,6 +458,11 @@ def test_stays_on_the_device_of_its_inputs(impl, reference, randn):
     assert_follows_device(impl, lambda: impl.rotate_half(far_x), "rotate_half on the meta device")
     assert_follows_device(impl, lambda: impl.interleaved_to_half(far_weight, 2), "the conversion on the meta device")
     compare(100.0, "on the CPU after a call on the meta device")
+    weight = randn(44, 3)  # 44 rows: those of no other check
+    far_weight = weight.to("meta")
+    assert_follows_device(impl, lambda: impl.interleaved_to_half(far_weight, 2), "the conversion on the meta device")
+    out, right = impl.interleaved_to_half(weight, 2), reference.interleaved_to_half(weight, 2)
+    assert_close(out, right, "the conversion on the CPU after one on the meta device")
 
 
 # --- errors ----------------------------------------------------------------------------------------------
@@ -484,6 +506,7 @@ def test_refuses_another_number_of_positions(impl, reference, randn):
 
     refuses(x, 4, "4 positions for 5 tokens")
     refuses(x, 6, "6 positions for 5 tokens")
+    refuses(x, 10, "10 positions (as many as in the whole batch) for 5 tokens")
     refuses(x, 1, "1 position for 5 tokens")
     refuses(x, 3, "3 positions (as many as heads) for 5 tokens")
     refuses(x.double(), 1, "1 position for 5 tokens in float64")

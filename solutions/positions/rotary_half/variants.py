@@ -651,6 +651,57 @@ def cache_forgets_the_heads(weight, n_heads):
     return weight[_KEPT.setdefault(("rows", weight.shape, weight.device), rows)]
 
 
+@slip(replaces="apply_rotary_half", caught_by="test_repeated_calls_stay_right")
+def cache_knows_the_ends_of_the_positions(x, positions, base=10_000.0):
+    if x.device.type == "meta":  # its positions have no numbers
+        return apply_rotary_half(x, positions, base)
+    must_fit(x, positions)
+    key = "ends", int(positions[0]), int(positions[-1]), len(positions), x.shape[-1], base, x.dtype
+    return turn_by(x, _KEPT.setdefault(key, right_angles(x, positions, base)))
+
+
+@slip(replaces="apply_rotary_half", caught_by="test_matches_a_rotation_done_by_hand")
+def base_has_another_name(x, positions, theta=10_000.0):
+    return apply_rotary_half(x, positions, theta)
+
+
+@slip(replaces="apply_rotary_half", caught_by="test_float64_is_turned_by_float64_angles")
+def base_rounded_for_float64(x, positions, base=10_000.0):
+    return apply_rotary_half(x, positions, float(torch.tensor(base, dtype=torch.float32, device="cpu")))
+
+
+@slip(replaces="apply_rotary_half", caught_by="test_matches_the_reference_on_many_sizes")
+def leaves_wide_heads_unturned(x, positions, base=10_000.0):
+    turned = apply_rotary_half(x, positions, base)
+    return turned if x.shape[-1] <= 64 else x.clone()
+
+
+@slip(replaces="apply_rotary_half", caught_by="test_refuses_another_number_of_positions")
+def takes_positions_of_the_whole_batch(x, positions, base=10_000.0):
+    B, _, T, _ = x.shape
+    return apply_rotary_half(x, positions[:T] if len(positions) == B * T else positions, base)
+
+
+@slip(replaces="interleaved_to_half", caught_by="test_converts_rows_by_hand")
+def heads_have_another_name(weight, heads):
+    return interleaved_to_half(weight, heads)
+
+
+@slip(replaces="interleaved_to_half", caught_by="test_converts_weights_of_every_kind")
+def takes_no_trained_weight(weight, n_heads):
+    rows = torch.arange(len(weight), device=weight.device)
+    order = rows.view(n_heads, head_width(weight, n_heads) // 2, 2).transpose(1, 2).flatten()
+    return torch.index_select(weight, 0, order, out=torch.empty_like(weight))
+
+
+@slip(replaces="interleaved_to_half", caught_by="test_stays_on_the_device_of_its_inputs")
+def order_kept_on_the_first_device(weight, n_heads):
+    interleaved_to_half(weight, n_heads)
+    rows = torch.arange(len(weight), device=weight.device)
+    order = rows.view(n_heads, -1, 2).transpose(1, 2).flatten()
+    return weight[_KEPT.setdefault(("order", len(weight), n_heads), order)]
+
+
 # --- right, written another way --------------------------------------------------------------------------
 
 

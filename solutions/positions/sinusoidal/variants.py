@@ -658,6 +658,35 @@ class TakesAnOddWidth(SinusoidalPositionEncoding):
         self.table = self.table[:, :d_model]
 
 
+@slip(replaces="sinusoidal_table", caught_by="test_table_worked_out_by_hand")
+def base_has_another_name(max_len, d_model, theta=10_000.0):
+    return sinusoidal_table(max_len, d_model, theta)
+
+
+@slip(replaces="sinusoidal_table", caught_by="test_every_pair_has_its_own_speed")
+def stops_after_256_columns(max_len, d_model, base=10_000.0):
+    return sinusoidal_table(max_len, d_model, base) * (torch.arange(d_model) < 256)
+
+
+@slip(replaces="SinusoidalPositionEncoding", caught_by="test_table_is_a_buffer_that_is_not_saved")
+class BaseHasAnotherName(SinusoidalPositionEncoding):
+    def __init__(self, max_len, d_model, theta=10_000.0):
+        super().__init__(max_len, d_model, theta)
+
+
+@slip(replaces="SinusoidalPositionEncoding", caught_by="test_far_positions")
+class CountsInFloat16(Steps):
+    def rows(self, x):
+        return super().rows(x)[torch.arange(x.shape[1], device=x.device).half().long().clamp(max=x.shape[1] - 1)]
+
+
+@slip(replaces="SinusoidalPositionEncoding", caught_by="test_sums_of_many_sizes")
+class TurnsASquareTableOver(Steps):
+    def rows(self, x):
+        rows = super().rows(x)
+        return rows.T if len(x) > 1 and rows.shape[0] == rows.shape[1] else rows
+
+
 # --- right, written another way --------------------------------------------------------------------------
 
 
