@@ -13,8 +13,7 @@ Letters: B batch, H heads, T query tokens, S key tokens, K features per head.
 
 Rules:
 - The result is exact for every block_size from 1 on: also one that divides neither T nor S, or is larger than both.
-- At most block_size keys are looked at together. Whether you cut only the keys into blocks or the queries too is up to
-  you.
+- Whether you cut only the keys into blocks or the queries too is up to you.
 - causal=True: the last query stands at the last key, so query i (from 0) may attend to the keys 0 to i + S - T.
 - For block_size < min(T, S) and K < S no operation returns a tensor of T * S elements or more, masks and views
   included, in any dtype and whether gradients are asked for or not. (This is checked with B = H = 1, and with T and S

@@ -371,31 +371,6 @@ def blocks_of_at_least_a_hundred(q, k, v, block_size, causal=False):
     return in_blocks(q, k, v, max(block_size, 100), causal)
 
 
-def by_queries(q, k, v, size, causal):
-    """Attend with some queries at a time, each of which sees all keys at once."""
-    T, S, wide = q.shape[-2], k.shape[-2], precise(q)
-    outputs = []
-    for top in range(0, T, size):
-        scores = score(q[:, :, top : top + size].to(wide), k.to(wide))
-        if causal:
-            rows = torch.arange(top, top + scores.shape[-2], device=q.device)[:, None]
-            scores = scores.masked_fill(torch.arange(S, device=q.device) > rows + S - T, -math.inf)
-        outputs.append(scores.softmax(dim=-1) @ v.to(wide))
-    return torch.cat(outputs, dim=-2).to(q.dtype)
-
-
-@slip(replaces="flash_attention", caught_by="test_never_holds_all_scores")
-def blocks_of_queries_alone(q, k, v, block_size, causal=False):
-    checked(block_size)
-    return by_queries(q, k, v, block_size, causal)
-
-
-@slip(replaces="flash_attention", caught_by="test_never_holds_all_scores")
-def query_by_query(q, k, v, block_size, causal=False):
-    checked(block_size)
-    return by_queries(q, k, v, 1, causal)
-
-
 @slip(replaces="flash_attention", caught_by="test_bfloat16_is_accumulated_in_float32")
 def only_the_output_in_bfloat16(q, k, v, block_size, causal=False):
     def bent(highest, total, mixed, scores, values):
