@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,18 +51,22 @@ def grade_batch(wishes: Wishes, ways: Ways) -> int:
         SandboxError: If the sandbox is below what class grading asks for.
         EngineError: If nothing could be graded.
     """
-    exercises = load_exercises()
-    asked = tuple(find_exercise(slug, exercises).slug for slug in wishes.slugs)
     _check_folders(wishes)
-    found = find_class(wishes.submissions, exercises, asked)
-    with Store(wishes.out, resume=wishes.resume) as store:
-        if not _grade(wishes, ways, found, store):
+    with ExitStack() as stack:
+        local = Local(ways.jobs) if ways.scheduler is None else None  # now: it imports torch in the meantime
+        if local is not None:
+            stack.callback(local.close)
+        exercises = load_exercises()
+        asked = tuple(find_exercise(slug, exercises).slug for slug in wishes.slugs)
+        found = find_class(wishes.submissions, exercises, asked)
+        store = stack.enter_context(Store(wishes.out, resume=wishes.resume))
+        if not _grade(wishes, ways, local, found, store):
             return INTERRUPTED
         report = store.report()
     return _deliver(report, wishes.out, ways.feedback)
 
 
-def _grade(wishes: Wishes, ways: Ways, found: Found, store: Store) -> bool:
+def _grade(wishes: Wishes, ways: Ways, local: Local | None, found: Found, store: Store) -> bool:
     """Do the work that is left; say whether all of it was done."""
     done = 0
 
@@ -71,7 +76,7 @@ def _grade(wishes: Wishes, ways: Ways, found: Found, store: Store) -> bool:
         progress.step()
 
     with ClassProgress() as progress:
-        workers = _workers(ways, found.exercises)
+        workers = local or _cluster(ways, found.exercises)
         try:
             run = prepare(wishes, found, store, workers)
             if kept := _what_is_kept(run):
@@ -87,12 +92,10 @@ def _grade(wishes: Wishes, ways: Ways, found: Found, store: Store) -> bool:
     return True
 
 
-def _workers(ways: Ways, exercises: Sequence[Exercise]) -> Workers:
-    if ways.scheduler is None:
-        return Local(ways.jobs)
+def _cluster(ways: Ways, exercises: Sequence[Exercise]) -> Workers:
     from grader.classroom.batch.cluster import Cluster
 
-    return Cluster(ways.scheduler, exercises)
+    return Cluster(ways.scheduler or "", exercises)
 
 
 def _check_folders(wishes: Wishes) -> None:

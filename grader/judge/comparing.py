@@ -32,12 +32,18 @@ def tolerance_of(dtype: torch.dtype, expected: Tensor, *, half: float = 0.02) ->
     """
     if not (dtype.is_floating_point or dtype.is_complex):
         return 0.0  # integers and booleans are right or wrong
-    largest = _largest(expected.detach().resolve_conj().resolve_neg().to(_widest(expected.dtype)))
+    largest = _largest(_plain(expected).to(_widest(expected.dtype)))
     if dtype in (torch.bfloat16, torch.float16):
         return half * largest
     if dtype in (torch.float64, torch.complex128):
         return 1e-9 * max(1.0, largest)
     return 1e-5 * max(1.0, largest)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Return the numbers as they lie in memory, for NumPy to read."""
+    detached = tensor.detach()
+    return detached.resolve_conj().resolve_neg() if detached.is_conj() or detached.is_neg() else detached
 
 
 def _largest(values: Tensor) -> float:
@@ -102,7 +108,7 @@ def assert_close(
     dtype = dtype or expected.dtype
     _assert_form(tensor, tuple(expected.shape), dtype, expected.device, what)
     wide = _widest(torch.promote_types(tensor.dtype, expected.dtype))
-    mine, right = (x.detach().resolve_conj().resolve_neg().to(wide) for x in (tensor, expected))
+    mine, right = _plain(tensor).to(wide), _plain(expected).to(wide)
     if tolerance is None:
         tolerance = tolerance_of(dtype, right, half=half)
     if _is_close(mine, right, tolerance):

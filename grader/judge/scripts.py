@@ -31,10 +31,15 @@ class Script:
     kinds: Mapping[str, str] = field(default_factory=dict)
     passed: set[bytes] = field(default_factory=set)
 
-    def is_passed_by(self, answers: Sequence[bytes], kinds: Mapping[str, str]) -> bool:
-        """Say whether these answers, from a file that defines these kinds of names, have passed the check before."""
+    def is_passed_by(self, heard: Sequence[bytes], kinds: Mapping[str, str]) -> bool:
+        """Say whether these answers have passed the check before.
+
+        Args:
+            heard: Their digests.
+            kinds: Name → kind of what the file defines that they come from.
+        """
         alike = all(kinds.get(name) == kind for name, kind in self.kinds.items())
-        return alike and digest_of(map(digest_of_one, answers)) in self.passed
+        return alike and digest_of(heard) in self.passed
 
 
 class Scripts:

@@ -156,6 +156,7 @@ class Session:
     past: list[bytes] = field(default_factory=list)
     _script: Sequence[bytes] = ()
     _ahead: Sequence[bytes] = ()
+    _digests: Sequence[bytes] = ()
     _ran_ahead: dict[str, int | None] = field(default_factory=dict)
     _names: int = 0  # of what ran, told so far
     _later: list[tuple[dict[str, Any], Explain]] = field(default_factory=list)
@@ -182,13 +183,14 @@ class Session:
     def _reply(self, frame: bytes, seconds: float) -> bytes:
         place = len(self.said)
         if place < len(self._ahead) and frame == self._script[place]:
-            reply = self._ahead[place]
+            reply, digest = self._ahead[place], self._digests[place]
         else:
             if self.has_asked_too_much():
                 self.start_over()
             (reply,) = self._exchange([frame], seconds)
+            digest = digest_of_one(reply)
         self.said.append(frame)
-        self.heard.append(digest_of_one(reply))
+        self.heard.append(digest)
         self._tell_what_ran_ahead()
         return reply
 
@@ -217,7 +219,9 @@ class Session:
     # --- asking ahead ------------------------------------------------------------------------------------------------
 
     def rehearse(self, script: Sequence[bytes]) -> Sequence[bytes]:
-        """Ask all that the next check is going to ask; it then gets the replies as long as it asks the same.
+        """Ask all that the next check is going to ask, and return the replies' digests.
+
+        The check gets these replies as long as it asks the same.
 
         Raises:
             CandidateDied: If there are no replies.
@@ -226,7 +230,8 @@ class Session:
         if script:
             *self._ahead, news = self.link.exchange(script, REHEARSAL_SECONDS)
             self._script, self._ran_ahead = script, self._ran(news)
-        return self._ahead
+            self._digests = [digest_of_one(reply) for reply in self._ahead]
+        return self._digests if self._ahead else ()
 
     def skip(self, script: Sequence[bytes]) -> None:
         """Let the check that was rehearsed be over, as all that it asks was asked."""

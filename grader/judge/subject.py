@@ -77,18 +77,18 @@ class RemoteSubject:
 
     def has_passed(self, name: str) -> bool:
         """Ask all that a check is going to ask, if that is known, and say whether the answers are some that pass it."""
-        answers = self.rehearse(name)
+        heard = self.rehearse(name)
         session = self._session
-        if not answers or session is None or self._scripts is None:
+        if not heard or session is None or self._scripts is None:
             return False
         script = self._scripts.find(name)
-        if not script.is_passed_by(answers, session.kinds or {}):
+        if not script.is_passed_by(heard, session.kinds or {}):
             return False
         session.skip(script.requests)
         return True
 
     def rehearse(self, name: str) -> Sequence[bytes]:
-        """Ask all that a check is going to ask, if that is known, and return the answers; it has yet to begin."""
+        """Ask all that the next check is going to ask, if that is known, and return the answers' digests."""
         script = self._scripts.find(name) if self._scripts is not None else None
         if script is None or not script.requests or not self._can_be_asked_ahead():
             return ()
