@@ -11,15 +11,16 @@ _NESTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 _WAITING = (ast.Await, ast.AsyncFor, ast.AsyncWith)
 
 
-def as_in_a_file(source: str) -> tuple[str, list[str]]:
+def as_in_a_file(source: str) -> tuple[str, list[str] | None]:
     """Return a cell's source with as many lines, and the features of ``__future__`` that it asks for.
 
-    ``from __future__ …`` must come first in a file, and ``await`` cannot stand outside of functions.
+    ``from __future__ …`` must come first in a file, and ``await`` cannot stand outside of functions. Of a cell that is
+    no Python nothing is known, so None comes for the features.
     """
     try:
         body = parse(source).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # to be said by whoever checks it
-        return source, []
+        return source, None
     futures = [node for node in body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
     blanked = {*futures, *(node for node in body if _waits(node))}
     if blanked:

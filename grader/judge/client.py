@@ -103,7 +103,7 @@ class Grader:
         """Yield each job with its result, as they are finished; a judge that fails costs its own job alone.
 
         Args:
-            jobs: Taken one by one, each when there is a judge for it.
+            jobs: Taken one by one, each when there is nearly a judge for it.
 
         Raises:
             EngineError: If the server is gone.
@@ -131,17 +131,24 @@ class Grader:
     def _answers(self, jobs: Iterable[AnyJob]) -> Iterator[tuple[int, AnyJob, dict[str, Any]]]:
         self._hello()
         waiting = iter(enumerate(jobs))
+        upcoming: list[tuple[int, AnyJob]] = []
         busy: dict[int, tuple[int, AnyJob]] = {}  # answers to an earlier run that was left halfway are passed over
 
+        def look_ahead() -> None:
+            upcoming.extend(itertools.islice(waiting, 1 - len(upcoming)))
+
         def start() -> None:
-            for index, job in itertools.islice(waiting, 1):
+            look_ahead()
+            for index, job in upcoming:
                 number = next(self._numbers)
                 busy[number] = index, job
                 self._tell((number, job))
+            upcoming.clear()
 
         for _ in range(self.jobs):
             start()
         while busy:
+            look_ahead()  # while all judges are at work
             answer = self._hear()
             if answer["number"] not in busy:
                 continue

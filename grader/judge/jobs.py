@@ -33,11 +33,13 @@ class GradeJob:
         exercise: What it answers.
         submission: The learner's work.
         seed: The run's seed, from which all inputs follow.
+        checked: Whether the source was checked by this very process.
     """
 
     exercise: Exercise
     submission: Submission
     seed: int
+    checked: bool = False
 
     @property
     def file(self) -> str:
@@ -75,7 +77,7 @@ class FileJob:
             submission = parse_submission(self.data, self.file, self.exercise.slug, notebook=self.notebook)
         except SubmissionError as error:
             return ExerciseResult.unrunnable(self.exercise, self.file, str(error), error.line), ()
-        return GradeJob(self.exercise, submission, self.seed)(launcher, on_check)
+        return GradeJob(self.exercise, submission, self.seed, checked=True)(launcher, on_check)
 
 
 @dataclass(frozen=True)

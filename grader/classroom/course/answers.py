@@ -53,7 +53,7 @@ def read_answers(nb: NotebookNode, known: Mapping[str, SourceCell], names: Seque
         except SubmissionError as error:
             trouble.append(str(error))
             continue
-        futures += found
+        futures += found or []
         cells.append(Cell(cell.number, source))
     if trouble and not define(cells, names):
         raise SubmissionError(_some(trouble))
