@@ -39,7 +39,7 @@ def main() -> None:
     """Grade a class in three ways and print how they compare."""
     words = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     words.add_argument("--students", type=int, default=6, help="of whom each hands in four notebooks")
-    words.add_argument("--class", type=int, default=50, dest="all", help="students that `grade batch` grades")
+    words.add_argument("--class", type=int, default=80, dest="all", help="students that `grade batch` grades")
     words.add_argument("--rounds", type=int, default=1)
     given = words.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
