@@ -1,6 +1,7 @@
 """Lets the cells of a notebook be one file: what a kernel allows there, and a file does not, is taken out or moved."""
 
 from __future__ import annotations
+import __future__
 
 import ast
 from collections.abc import Iterable
@@ -8,6 +9,7 @@ from collections.abc import Iterable
 from grader.notebook import keep_statements, parse
 
 _NESTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+_FUTURES = frozenset(__future__.all_feature_names) - {"barry_as_FLUFL"}
 _WAITING = (ast.Await, ast.AsyncFor, ast.AsyncWith)
 
 
@@ -21,7 +23,7 @@ def as_in_a_file(source: str) -> tuple[str, list[str] | None]:
         body = parse(source).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # to be said by whoever checks it
         return source, None
-    futures = [node for node in body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    futures = [node for node in body if isinstance(node, ast.ImportFrom) and _is_future(node)]
     blanked = {*futures, *(node for node in body if _waits(node))}
     if blanked:
         source = keep_statements(source, body, {node for node in body if node not in blanked})
@@ -33,6 +35,10 @@ def head_of(futures: Iterable[str], sources: Iterable[str]) -> str:
     parts = [f"from __future__ import {', '.join(dict.fromkeys(futures))}"] if futures else []
     parts += ["display = print"] if any("display(" in source for source in sources) else []
     return "; ".join(parts)
+
+
+def _is_future(node: ast.ImportFrom) -> bool:
+    return node.module == "__future__" and not node.level and {alias.name for alias in node.names} <= _FUTURES
 
 
 def _waits(statement: ast.stmt) -> bool:
