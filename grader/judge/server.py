@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from grader.judge.candidates import ForkLauncher
 
 PACKAGE = str(Path(__file__).resolve().parents[1])  # with the answer keys in it, when installed from a wheel
-JUDGE_SECONDS = 120.0  # a judge keeps its candidates' deadlines; this is for a judge that hangs itself
+JUDGE_SECONDS = 240.0  # a judge keeps its candidates' deadlines; this is for a judge that hangs itself
 PROGRESS_SECONDS = 0.1  # between two words on how far a judge is: each wakes up two processes
 
 
